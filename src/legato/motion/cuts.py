@@ -1,0 +1,439 @@
+"""Where a new shot begins, found on a stream one frame at a time.
+
+A detector is immutable; what it knows about a stream goes in and comes out as a small state of tensors
+and numbers: `step = detector.step(frame, state)`, then `step.state`. A frame that breaks with the one
+before is *proposed* at once; it is *confirmed* as a cut when the detector is sure, which for
+`AdaptiveCuts` is two frames later, because a camera flash looks like a cut until it is over.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.video.frames import Frame
+
+__all__ = [
+    "AdaptiveCuts",
+    "AdaptiveState",
+    "ConfirmedCuts",
+    "ConfirmedState",
+    "Cut",
+    "CutDetector",
+    "CutStep",
+    "FeatureCuts",
+    "FeatureState",
+    "HistogramCuts",
+    "HistogramState",
+    "OfflineCutDetector",
+    "detect_cuts",
+    "histogram_distance",
+    "unexplained",
+]
+
+State = TypeVar("State")
+Picture = UInt8[Tensor, "3 height width"]
+Embed = Callable[[Frame], Tensor]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The first frame of a new shot.
+
+    Attributes:
+        frame: how many frames the detector saw before this one.
+        seconds: its presentation time.
+    """
+
+    frame: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CutStep(Generic[State]):
+    """What a detector says on one frame.
+
+    Attributes:
+        state: to be given with the next frame.
+        score: how much this frame breaks with the one before; 0 for the first. The scale is the detector's own.
+        proposed: this frame breaks with the one before and may begin a shot: whatever relies on the past should
+            start over now. True on the way into a flash and on the way out of it.
+        confirmed: a cut that is certain now; it may lie one or two frames back.
+    """
+
+    state: State
+    score: float
+    proposed: bool
+    confirmed: Cut | None
+
+
+class CutDetector(Protocol):
+    """Finds cuts on a stream: state in, state out; `None` begins a stream."""
+
+    def step(self, frame: Frame, state: Any | None = None) -> CutStep[Any]:
+        """Look at the next frame of the stream that `state` belongs to."""
+        ...
+
+    def finish(self, state: Any) -> Cut | None:
+        """The cut, if any, that was still waiting for more frames when the stream ended."""
+        ...
+
+
+@runtime_checkable
+class OfflineCutDetector(Protocol):
+    """Finds cuts on a whole video at once."""
+
+    def detect(self, frames: Iterable[Frame]) -> list[Cut]:
+        """Every cut of the video, in order."""
+        ...
+
+
+def detect_cuts(frames: Iterable[Frame], detector: CutDetector | OfflineCutDetector) -> list[Cut]:
+    """Find every cut of a video, in order; the first frame is not a cut."""
+    if isinstance(detector, OfflineCutDetector):
+        return detector.detect(frames)
+    cuts: list[Cut | None] = []
+    state = None
+    for frame in frames:
+        step = detector.step(frame, state)
+        state = step.state
+        cuts.append(step.confirmed)
+    if state is not None:
+        cuts.append(detector.finish(state))
+    return [cut for cut in cuts if cut is not None]
+
+
+# --- colour histograms
+
+
+def histogram_distance(a: Picture, b: UInt8[Tensor, "3 other_height other_width"]) -> float:
+    """Bhattacharyya distance of two pictures' HSV histograms (8 x 8 x 8 bins): 0 the same colours, 1 none shared.
+
+    sqrt(1 - sum sqrt(p q)) as in OpenCV's `HISTCMP_BHATTACHARYYA`; positions play no part. The pictures may differ
+    in size.
+    """
+    return _bhattacharyya(_histogram(a), _histogram(b))
+
+
+@dataclass(frozen=True)
+class HistogramState:
+    """Frames seen, and the last one's colour histogram."""
+
+    seen: int
+    histogram: Float[Tensor, "bins"]
+
+
+@dataclass(frozen=True)
+class HistogramCuts:
+    """A cut wherever the colours of neighbouring frames differ by more than `threshold`.
+
+    Cheap and crude: a flash counts as two cuts, and two shots of like colours as one.
+    """
+
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise BadArgument(f"threshold is {self.threshold}; a histogram distance lies between 0 and 1")
+
+    def step(self, frame: Frame, state: HistogramState | None = None) -> CutStep[HistogramState]:
+        """Compare the frame's colours with those of the one before; the score is their distance."""
+        histogram = _histogram(frame.pixels)
+        if state is None:
+            return CutStep(HistogramState(1, histogram), 0.0, False, None)
+        score = _bhattacharyya(state.histogram, histogram)
+        return _decided(HistogramState(state.seen + 1, histogram), frame, score, score > self.threshold)
+
+    def finish(self, state: HistogramState) -> None:
+        """Nothing is ever left waiting."""
+
+
+# --- features
+
+
+@dataclass(frozen=True)
+class FeatureState:
+    """Frames seen, and the last one's embedding."""
+
+    seen: int
+    embedding: Float[Tensor, "features"]
+
+
+@dataclass(frozen=True)
+class FeatureCuts:
+    """A cut wherever the embeddings of neighbouring frames have a cosine under `below_cosine`.
+
+    Args:
+        embed: maps a frame to one vector, for example a vision encoder's pooled output.
+        below_cosine: depends on the encoder; 0.7 suits self-supervised ones.
+    """
+
+    embed: Embed
+    below_cosine: float = 0.7
+
+    def step(self, frame: Frame, state: FeatureState | None = None) -> CutStep[FeatureState]:
+        """Compare the frame's embedding with that of the one before; the score is 1 - cosine."""
+        embedding = self.embed(frame).detach().flatten().clone()
+        if state is None:
+            return CutStep(FeatureState(1, embedding), 0.0, False, None)
+        cosine = _cosine(state.embedding, embedding)
+        return _decided(FeatureState(state.seen + 1, embedding), frame, 1 - cosine, cosine < self.below_cosine)
+
+    def finish(self, state: FeatureState) -> None:
+        """Nothing is ever left waiting."""
+
+
+@dataclass(frozen=True)
+class ConfirmedState:
+    """Frames seen, the proposer's own state, and the last frame, shrunk."""
+
+    seen: int
+    proposer: Any
+    last: Frame
+
+
+@dataclass(frozen=True)
+class ConfirmedCuts:
+    """Something cheap proposes a cut, features confirm it: `embed` runs on proposals alone, on both sides of them.
+
+    Args:
+        embed: maps a frame (as small as `side_px` on its longer side) to one vector.
+        proposer: a detector; what counts is what it proposes.
+        below_cosine: a proposal is a cut if the embeddings' cosine is under this.
+        side_px: longer side of the picture that the state keeps of the last frame.
+    """
+
+    embed: Embed
+    proposer: CutDetector = HistogramCuts()  # noqa: RUF009 - immutable
+    below_cosine: float = 0.7
+    side_px: int = 256
+
+    def step(self, frame: Frame, state: ConfirmedState | None = None) -> CutStep[ConfirmedState]:
+        """Let the proposer look, and the features where it proposes; the score is the proposer's."""
+        small = replace(frame, pixels=_shrunk(frame.pixels, self.side_px))
+        proposal = self.proposer.step(frame, state.proposer if state else None)
+        seen = state.seen + 1 if state else 1
+        different = False
+        if state is not None and proposal.proposed:
+            different = _cosine(self.embed(state.last), self.embed(small)) < self.below_cosine
+        return _decided(ConfirmedState(seen, proposal.state, small), frame, proposal.score, different)
+
+    def finish(self, state: ConfirmedState) -> None:
+        """Nothing is ever left waiting."""
+
+
+# --- the default
+
+
+THUMB_ROWS, THUMB_COLUMNS = 24, 32
+CELL_PX, REACH_PX = 8, 3
+NOISE_LEVELS = 2.0
+Thumbnail = UInt8[Tensor, "24 32 3"]
+
+
+def unexplained(before: Thumbnail, after: Thumbnail) -> float:
+    """How much of a picture the one before does not explain: near 0 the same shot, about 1 an unrelated one.
+
+    Each 8 x 8 cell of `after` is looked for in `before` within 3 pixels (an eighth of the height, a tenth of the
+    width), so that panning and moving things are explained. The score is the root mean square difference of the
+    best match, averaged over cells. Both pictures are first brought to mean 0 and contrast 1, so that light that
+    goes up or down is explained, too; contrast under about 2 grey levels is taken for noise and not amplified.
+    """
+    reference = cv2.copyMakeBorder(
+        _standardised(before), REACH_PX, REACH_PX, REACH_PX, REACH_PX, borderType=cv2.BORDER_REPLICATE
+    )
+    picture, reached = _standardised(after), CELL_PX + 2 * REACH_PX
+    residuals = []
+    for y in range(0, THUMB_ROWS, CELL_PX):
+        for x in range(0, THUMB_COLUMNS, CELL_PX):
+            cell = picture[y : y + CELL_PX, x : x + CELL_PX]
+            squares = cv2.matchTemplate(reference[y : y + reached, x : x + reached], cell, cv2.TM_SQDIFF)
+            residuals.append(math.sqrt(max(float(squares.min()), 0.0) / cell.size))
+    return sum(residuals) / len(residuals)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible cut that waits for the frames after it.
+
+    Attributes:
+        cut: where it would be.
+        score: of its first frame.
+        before: the last frame of the old shot.
+        after: scores of the frames since.
+    """
+
+    cut: Cut
+    score: float
+    before: Thumbnail
+    after: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdaptiveState:
+    """What `AdaptiveCuts` knows of a stream: under 5 kB.
+
+    Attributes:
+        seen: frames so far.
+        seconds: time of the last frame.
+        thumbnail: the last frame.
+        usual: running mean of the score where there is no cut.
+        candidate: a possible cut one or two frames back.
+    """
+
+    seen: int
+    seconds: float
+    thumbnail: Thumbnail
+    usual: float
+    candidate: Candidate | None
+
+
+@dataclass(frozen=True)
+class AdaptiveCuts:
+    """The default: a frame that motion does not explain, stands out from its surroundings, and stays.
+
+    The score is `unexplained`. A frame is proposed when its score is over `usual + share * (1 - usual)`: it takes up at
+    least that share of the room between what the motion of the last moments leaves unexplained and 1. The proposal
+    then has to last: it is dropped if one of the next `look_ahead_frames` frames is the old shot again (a flash, a
+    broken frame), and if it does not stand out from these frames just as from those before (a burst of motion).
+
+    Finds hard cuts. Fades and dissolves pass, and so does a change of light. A shot of one frame is not told from a
+    broken frame, nor one of up to `look_ahead_frames` frames between two takes of the same view from a flash.
+
+    Args:
+        share: of the room above usual, between 0 and 1.
+        usual_seconds: time constant of the running mean.
+        look_ahead_frames: how long a new shot must last to be believed, beyond its first frame.
+
+    Raises:
+        BadArgument: an argument is out of range; or, from `step`, a frame comes before the one that precedes it.
+    """
+
+    share: float = 0.5
+    usual_seconds: float = 0.5
+    look_ahead_frames: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise BadArgument(f"share is {self.share}; expected a number between 0 and 1")
+        if self.usual_seconds <= 0 or self.look_ahead_frames < 1:
+            raise BadArgument(
+                f"usual_seconds is {self.usual_seconds} and look_ahead_frames is {self.look_ahead_frames}; "
+                "expected more than 0 seconds and at least 1 frame"
+            )
+
+    def step(self, frame: Frame, state: AdaptiveState | None = None) -> CutStep[AdaptiveState]:
+        """Look at the next frame; a cut is confirmed `look_ahead_frames` after its first frame."""
+        thumbnail = _thumbnail(frame.pixels)
+        if state is None:
+            return CutStep(AdaptiveState(1, frame.seconds, thumbnail, 0.0, None), 0.0, False, None)
+        passed_seconds = frame.seconds - state.seconds
+        if passed_seconds < 0:
+            raise BadArgument(
+                f"the frame at {frame.seconds:g} s comes after the one at {state.seconds:g} s; "
+                "give frames in order, and begin with state None after a seek"
+            )
+        score = unexplained(state.thumbnail, thumbnail)
+        limit = self._limit(state.usual)
+        proposed = score > limit
+        waiting, confirmed = state.candidate, None
+        here = Candidate(Cut(state.seen, frame.seconds), score, state.thumbnail) if proposed else None
+        motion: tuple[float, ...] = ()  # scores that turn out to be no cut's
+        if waiting is None:
+            motion = () if proposed else (score,)
+        elif unexplained(waiting.before, thumbnail) <= limit:
+            here = None  # the old shot is back
+        elif here is not None:
+            if waiting.after:
+                confirmed, motion = self._verdict(waiting)
+            else:  # it lasted one frame: the old shot is still the one to compare with
+                here, motion = replace(here, before=waiting.before), (waiting.score,)
+        elif len(waiting.after) + 1 < self.look_ahead_frames:
+            here = replace(waiting, after=(*waiting.after, score))
+        else:
+            confirmed, motion = self._verdict(replace(waiting, after=(*waiting.after, score)))
+        usual = state.usual
+        for value in motion:
+            usual += (value - usual) * -math.expm1(-passed_seconds / self.usual_seconds)
+        return CutStep(AdaptiveState(state.seen + 1, frame.seconds, thumbnail, usual, here), score, proposed, confirmed)
+
+    def finish(self, state: AdaptiveState) -> Cut | None:
+        """The candidate of the last frames, if nothing speaks against it."""
+        return self._verdict(state.candidate)[0] if state.candidate else None
+
+    def _limit(self, usual: float) -> float:
+        return usual + self.share * (1 - usual)
+
+    def _verdict(self, waiting: Candidate) -> tuple[Cut | None, tuple[float, ...]]:
+        """The cut, if it stands out from the frames after it, and the scores that were motion."""
+        mean_after = sum(waiting.after) / max(len(waiting.after), 1)
+        if waiting.score > self._limit(mean_after):
+            return waiting.cut, waiting.after
+        return None, (waiting.score, *waiting.after)
+
+
+# --- parts
+
+
+def _decided(state: Any, frame: Frame, score: float, cut: bool) -> CutStep[Any]:
+    """The step of a detector that proposes and confirms in one."""
+    return CutStep(state, score, cut, Cut(state.seen - 1, frame.seconds) if cut else None)
+
+
+def _subsampled(pixels: Picture, rows: int, columns: int) -> np.ndarray:
+    """Every n-th pixel as `(3, h, w)`, at least `rows` x `columns` where there are so many; a view."""
+    _, height, width = pixels.shape
+    return pixels.detach().cpu().numpy()[:, :: max(height // rows, 1), :: max(width // columns, 1)]
+
+
+def _histogram(pixels: Picture) -> Float[Tensor, "bins"]:
+    rgb = np.ascontiguousarray(_subsampled(pixels, 128, 128).transpose(1, 2, 0))
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, [8, 8, 8], [0, 180, 0, 256, 0, 256]).ravel()
+    return torch.from_numpy(counts / counts.sum())
+
+
+def _bhattacharyya(p: Float[Tensor, "bins"], q: Float[Tensor, "bins"]) -> float:
+    return math.sqrt(max(1 - float((p * q).sqrt().sum()), 0.0))
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.detach().flatten().float(), b.detach().flatten().float(), dim=0))
+
+
+def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
+    """A copy with at most `side_px` on the longer side."""
+    _, height, width = pixels.shape
+    scale = min(side_px / max(height, width), 1.0)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in pixels.detach().cpu().numpy()]
+    return torch.from_numpy(np.stack(planes))
+
+
+def _thumbnail(pixels: Picture) -> Thumbnail:
+    """24 x 32 means over equal blocks, so that no pixel counts twice; up to a block's width is cut off at the edges.
+
+    OpenCV averages blocks of whole pixels ten times as fast as fractional ones.
+    """
+    picture = _subsampled(pixels, 8 * THUMB_ROWS, 8 * THUMB_COLUMNS)
+    rows, columns = (size // cells * cells for size, cells in zip(picture.shape[1:], (THUMB_ROWS, THUMB_COLUMNS), strict=True))
+    if rows and columns:
+        top, left = (picture.shape[1] - rows) // 2, (picture.shape[2] - columns) // 2
+        picture = picture[:, top : top + rows, left : left + columns]
+    size = (THUMB_COLUMNS, THUMB_ROWS)
+    if picture.strides[0] == 1:  # channels last, as decoders give them
+        return torch.from_numpy(cv2.resize(picture.transpose(1, 2, 0), size, interpolation=cv2.INTER_AREA))
+    return torch.from_numpy(np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in picture], -1))
+
+
+def _standardised(thumbnail: Thumbnail) -> np.ndarray:
+    picture = thumbnail.numpy().astype(np.float32)
+    picture -= picture.mean()
+    return picture / np.float32(math.sqrt(float((picture * picture).mean()) + NOISE_LEVELS**2))

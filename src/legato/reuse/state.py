@@ -1,0 +1,83 @@
+"""What one stream remembers between frames: a value that goes in and comes out."""
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from legato.errors import StateMismatch
+
+__all__ = ["Memory", "StreamState"]
+
+
+class Memory:
+    """Rows of several tensors that advance in place while every older version stays readable.
+
+    A frame changes a few rows of many large tensors. Copying all of them each frame would cost more than
+    computing the rows, and changing them under an older state would break "state in, state out". So a
+    version either owns the tensors or knows the next version and the few rows that differ from it
+    (Baker 1978, "Shallow binding in Lisp 1.5": persistent arrays). The newest version is always direct;
+    reading an older one copies once.
+    """
+
+    def __init__(self, tensors: list[Tensor], axis: int):
+        self._tensors: list[Tensor] | None = tensors
+        self._axis = axis
+        self._next: Memory | None = None
+        self._rows: Tensor | None = None
+        self._old: list[Tensor] = []
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """This version's tensors; not to be written to."""
+        if self._tensors is None:
+            assert self._next is not None
+            assert self._rows is not None
+            self._tensors = [
+                newer.clone().index_copy_(self._axis, self._rows, old)
+                for newer, old in zip(self._next.tensors, self._old, strict=True)
+            ]
+            self._next, self._rows, self._old = None, None, []
+        return self._tensors
+
+    def advance(self, rows: Tensor) -> "Memory":
+        """Give the tensors to a new version, of which the caller then overwrites just these rows."""
+        tensors = self.tensors
+        newer = Memory(tensors, self._axis)
+        self._old = [t.index_select(self._axis, rows) for t in tensors]
+        self._rows, self._next, self._tensors = rows, newer, None
+        return newer
+
+
+@dataclass(frozen=True, eq=False)
+class StreamState:
+    """Everything that a `ReuseEncoder` keeps of one stream. Treat it as a value: it never changes.
+
+    Attributes:
+        signature: which encoder, layer, size and precision made it.
+        seconds: time of the newest frame.
+        source_size_px: height and width of the newest frame before resizing.
+        reference: per patch the picture at the token's last recomputation, `uint8 (3, height, width)`.
+        previous: the newest picture, `uint8 (3, height, width)`.
+        tokens: encoder output of prefix and patch tokens, `(prefix + tokens, channels)`.
+        recomputed_at: seconds of each patch token's last recomputation, `float64 (tokens,)`.
+        noise: running noise floor of the picture, 0 to 1.
+        cuts: the cut detector's own state.
+        memory: keys and values of every layer.
+    """
+
+    signature: str
+    seconds: float
+    source_size_px: tuple[int, int]
+    reference: Tensor
+    previous: Tensor
+    tokens: Tensor
+    recomputed_at: Tensor
+    noise: float
+    cuts: Any
+    memory: Memory = field(repr=False)
