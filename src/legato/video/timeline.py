@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float64, Int64
@@ -29,7 +30,7 @@ class Timeline:
     times: tuple[Fraction, ...]
 
     def __post_init__(self) -> None:
-        for i, (earlier, later) in enumerate(zip(self.times, self.times[1:], strict=False)):
+        for i, (earlier, later) in enumerate(pairwise(self.times)):
             if later <= earlier:
                 raise BadArgument(
                     f"times must rise, but time {i + 1} ({float(later):g} s) does not come after "
@@ -64,8 +65,10 @@ class Timeline:
             World time of each output frame: the exact integral of the speed from the first point.
         """
         points = [(Fraction(t), Fraction(v)) for t, v in speed]
-        if len(points) < 2 or any(v <= 0 for _, v in points) or any(b[0] <= a[0] for a, b in zip(points, points[1:], strict=False)):
-            raise BadArgument(f"speed is {list(speed)}; expected two or more points (seconds, speed), seconds rising, speeds over 0")
+        if len(points) < 2 or any(v <= 0 for _, v in points) or any(b[0] <= a[0] for a, b in pairwise(points)):
+            raise BadArgument(
+                f"speed is {list(speed)}; expected two or more points (seconds, speed), seconds rising, speeds over 0"
+            )
         outputs = cls.constant(seconds=points[-1][0] - points[0][0], rate=rate, start=points[0][0])
         worlds, world_at_segment, segment = [], Fraction(0), 0
         for output in outputs.times:
@@ -109,7 +112,7 @@ class Timeline:
     @property
     def intervals(self) -> tuple[Fraction, ...]:
         """Seconds from each frame to the next; one fewer than frames."""
-        return tuple(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+        return tuple(b - a for a, b in pairwise(self.times))
 
     @property
     def is_constant_rate(self) -> bool:
@@ -139,5 +142,7 @@ class Timeline:
     def __repr__(self) -> str:
         if not self.times:
             return "Timeline(no frames)"
-        kind = f"{float(1 / self.intervals[0]):g} per second" if len(self) > 1 and self.is_constant_rate else "irregular"
+        kind = (
+            f"{float(1 / self.intervals[0]):g} per second" if len(self) > 1 and self.is_constant_rate else "irregular"
+        )
         return f"Timeline({len(self)} frames, {float(self.times[0]):g} to {float(self.times[-1]):g} s, {kind})"
