@@ -69,14 +69,19 @@ class Source:
         Raises:
             VideoError: of the kind that fits what is wrong.
         """
-        container = self._open_container()
+        container = self.open_container()
         try:
             return container, self._pick_stream(container)
         except VideoError:
             container.close()
             raise
 
-    def _open_container(self) -> InputContainer:
+    def open_container(self) -> InputContainer:
+        """Opens the container, whatever streams it holds.
+
+        Raises:
+            VideoError: of the kind that fits what is wrong.
+        """
         if not self.is_url:
             self._check_file()
         try:

@@ -10,8 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
+import av
 import torch
+from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from legato.errors import BadArgument, CorruptVideo, EmptyVideo, VideoError
 from legato.video.decode import MAX_SIDE_PX, Decoding, Source
@@ -40,7 +43,8 @@ class VideoInfo:
         time_base: seconds per unit of the frames' `pts`, exact.
         declared_rate: frames per second that the file claims on average; frames need not keep to it.
         start_seconds: time of the first frame.
-        duration_seconds: length that the file declares, None when it does not.
+        duration_seconds: length that the file declares, from its first frame to the end of the last, None when
+            it does not.
         frames_declared: number of frames that the file declares, None when it does not.
         has_audio: whether there is sound beside the video.
     """
@@ -291,10 +295,6 @@ def _describe(decoding: Decoding, picture: VideoFrame, pts: int) -> VideoInfo:
     container, stream, base = decoding.container, decoding.stream, decoding.time_base
     turns, mirrored = orientation_of(picture)
     width, height = picture.width, picture.height
-    if stream.duration is not None:
-        duration: float | None = float(stream.duration * base)
-    else:
-        duration = None if container.duration is None else container.duration / 1e6
     return VideoInfo(
         path=str(decoding.source.place),
         container=container.format.name,
@@ -309,10 +309,20 @@ def _describe(decoding: Decoding, picture: VideoFrame, pts: int) -> VideoInfo:
         time_base=base,
         declared_rate=stream.average_rate or None,
         start_seconds=float(pts * base),
-        duration_seconds=duration,
+        duration_seconds=_declared_seconds(container, stream, pts * base),
         frames_declared=stream.frames or None,
         has_audio=bool(container.streams.audio),
     )
+
+
+def _declared_seconds(container: InputContainer, stream: VideoStream, start: Fraction) -> float | None:
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is None:
+        return None
+    # Matroska declares when the video ends, not how long it is.
+    end_or_length = Fraction(container.duration, av.time_base)
+    return float(end_or_length - start if "matroska" in container.format.name else end_or_length)
 
 
 def _no_frames(decoding: Decoding) -> VideoError:

@@ -1,14 +1,324 @@
-"""Writing video with exact times."""
+"""Writing video with exact times.
 
-from collections.abc import Iterable
+| ending            | codec | times                                   | odd sizes                             |
+|-------------------|-------|-----------------------------------------|---------------------------------------|
+| .mp4 .m4v .mov    | H.264 | exact, any time base up to 2**31 - 1    | 4:4:4, which not every player shows   |
+| .mkv              | H.264 | to the nearest millisecond              | 4:4:4, which not every player shows   |
+| .webm             | VP9   | to the nearest millisecond              | as any other                          |
+| .gif              | GIF   | to the nearest 1/100 s, shifted to 0    | as any other                          |
+
+Pictures are stored as BT.709, limited range, and tagged so; 4:2:0 keeps one colour sample for four pixels.
+"""
+
+import contextlib
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from legato.errors import UnsupportedOutput
+import av
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from legato.errors import BadArgument, UnsupportedOutput, VideoError
+from legato.video.decode import Source
 from legato.video.frames import Frame, Frames
 
 __all__ = ["write_video"]
 
+_BT709 = 1
+_MAX_TIMESCALE = 2**31 - 1
+_MICROSECOND = Fraction(1, 1_000_000)
+_DEFAULT_LAST_SECONDS = Fraction(1, 25)
+# Chroma is averaged over the pixels it stands for, and nothing is rounded down on the way.
+_ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
-def write_video(frames: Frames | Iterable[Frame], path: str | Path, *, audio_from: str | Path | None = None) -> None:
-    """Writes frames to `path`."""
-    raise UnsupportedOutput(f"{path}: writing comes with the next change")
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a file name ending stands for."""
+
+    container: str
+    codec: str
+    crf: int | None
+    time_base: Fraction | None = None  # None: as the frames have it
+    codec_options: dict[str, str] = field(default_factory=dict)
+    container_options: dict[str, str] = field(default_factory=dict)
+
+    def time_base_for(self, wanted: Fraction) -> Fraction:
+        if self.time_base is not None:
+            return self.time_base
+        return Fraction(1, wanted.denominator) if wanted.denominator <= _MAX_TIMESCALE else _MICROSECOND
+
+    def pixel_format_for(self, frame: Frame) -> str:
+        if self.codec == "gif":
+            return "pal8"
+        odd = frame.width % 2 or frame.height % 2
+        return "yuv444p" if odd and self.codec == "libx264" else "yuv420p"
+
+
+# Without B-frames decoding times are presentation times, and each frame's duration, the last one's too, stands in
+# the file as it is.
+_MP4 = _Kind("mp4", "libx264", 18, codec_options={"bf": "0"}, container_options={"movflags": "+faststart"})
+_KINDS = {
+    ".gif": _Kind("gif", "gif", None, Fraction(1, 100)),
+    ".m4v": _MP4,
+    ".mkv": _Kind("matroska", "libx264", 18, Fraction(1, 1000)),
+    ".mov": replace(_MP4, container="mov"),
+    ".mp4": _MP4,
+    ".webm": _Kind("webm", "libvpx-vp9", 24, Fraction(1, 1000), {"row-mt": "1", "cpu-used": "4"}),
+}
+
+
+def write_video(
+    frames: Frames | Iterable[Frame],
+    path: str | Path,
+    *,
+    audio_from: str | Path | None = None,
+    crf: int | None = None,
+    last_seconds: int | float | Fraction | None = None,
+) -> None:
+    """Writes frames with their exact times; the ending of `path` picks the format (see the module's table).
+
+    Frames are taken one by one and never all held. The file is written under another name in the same folder
+    and takes its place when it is whole; after an error or an interrupt nothing is left behind.
+
+    Args:
+        frames: of one size, times rising from 0 or later.
+        path: ends in .mp4, .m4v, .mov, .mkv, .webm or .gif.
+        audio_from: a file whose sound is copied along, packet by packet as it is, with its own times.
+        crf: quality of the codec, lower is better and larger; None is 18 for H.264 and 24 for VP9.
+        last_seconds: how long the last frame is shown; None: as long as the one before it, 0.04 s for a
+            frame alone.
+
+    Raises:
+        UnsupportedOutput: another ending, or sound that the format does not hold.
+        BadArgument: no frames, sizes that change, times that fall, start before 0, or are too close for
+            the format.
+        VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
+    """
+    path = Path(path)
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; expected one of {', '.join(_KINDS)}")
+    if kind.codec == "gif" and audio_from is not None:
+        raise UnsupportedOutput(f"{path}: a GIF holds no sound; leave audio_from out, or write .mp4")
+    if crf is not None and not (kind.crf and 0 <= crf <= 51):
+        raise BadArgument(f"crf is {crf}; expected 0 to 51, and none for a GIF")
+    if last_seconds is not None and not last_seconds > 0:
+        raise BadArgument(f"last_seconds is {last_seconds}; expected a time over 0")
+    if path.is_dir() or not path.parent.is_dir():
+        raise VideoError(f"{path} cannot be written: it is a folder, or its folder does not exist; make that first")
+    shown = _timed(frames, kind, None if last_seconds is None else Fraction(last_seconds))
+    with _replacing(path) as part, contextlib.ExitStack() as stack:
+        first = next(shown)
+        sound = None if audio_from is None else stack.enter_context(contextlib.closing(_Sound(audio_from)))
+        output = stack.enter_context(contextlib.closing(_Output(part, path, kind, first, crf)))
+        if sound is not None:
+            output.add_sound(sound)
+        for one in itertools.chain([first], shown):
+            output.put(one)
+        output.finish()
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A frame with its stamps in the time base of the file."""
+
+    frame: Frame
+    time_base: Fraction
+    pts: int
+    duration: int
+
+
+def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Iterator[_Shown]:
+    """Stamps each frame as soon as the next one says how long it is shown."""
+    ahead = iter(frames)
+    frame = next(ahead, None)
+    if frame is None:
+        raise BadArgument("there are no frames to write; give at least one")
+    if frame.time < 0:
+        raise BadArgument(f"the first frame is at {frame.seconds} s; files start at 0 or later: shift the times")
+    base, size = kind.time_base_for(frame.time_base), (frame.height, frame.width)
+    zero = frame.time if kind.codec == "gif" else Fraction(0)
+    duration = round((last or _DEFAULT_LAST_SECONDS) / base)
+    pts = round((frame.time - zero) / base)
+    for coming in ahead:
+        if (coming.height, coming.width) != size:
+            raise BadArgument(f"{coming} follows frames of {size[1]}x{size[0]}; all frames of a file have one size")
+        coming_pts = round((coming.time - zero) / base)
+        if coming_pts <= pts:
+            raise BadArgument(
+                f"{coming} does not come after {frame} in steps of {base} s, the finest of this file; sort the "
+                "frames, or write .mp4, which keeps any time exactly"
+            )
+        duration = coming_pts - pts
+        yield _Shown(frame, base, pts, duration)
+        frame, pts = coming, coming_pts
+    yield _Shown(frame, base, pts, duration if last is None else max(1, round(last / base)))
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to: it becomes `path` if all goes well, and is removed if not."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Sound:
+    """The packets of all audio streams of a file, taken in step with the pictures."""
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = place
+        self._container = Source(place).open_container()
+        self.streams = self._container.streams.audio
+        if not self.streams:
+            self.close()
+            raise VideoError(f"{place} holds no sound; leave audio_from out")
+        self._packets = self._demux()
+        self._ahead = next(self._packets, None)
+
+    def until(self, seconds: Fraction | None = None) -> Iterator[av.Packet]:
+        """The packets up to a time, or all that are left."""
+        while self._ahead is not None and (seconds is None or _start_of(self._ahead) <= seconds):
+            yield self._ahead
+            self._ahead = next(self._packets, None)
+
+    def _demux(self) -> Iterator[av.Packet]:
+        return (packet for packet in self._container.demux(self.streams) if packet.size)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def _start_of(packet: av.Packet) -> Fraction:
+    stamp = packet.pts if packet.dts is None else packet.dts
+    return (stamp or 0) * packet.time_base
+
+
+class _Output:
+    """An open file: encodes pictures, and lays them and the sound down in order of time."""
+
+    def __init__(self, part: Path, path: Path, kind: _Kind, first: _Shown, crf: int | None) -> None:
+        self._path = path
+        self._durations: dict[int, int] = {}
+        self._sound: _Sound | None = None
+        self._sound_streams: dict[int, Any] = {}
+        frame = first.frame
+        options = dict(kind.codec_options)
+        if kind.crf is not None:
+            options["crf"] = str(kind.crf if crf is None else crf)
+        rate = (1 / (first.duration * first.time_base)).limit_denominator(1001)
+        with self._reporting():
+            self._container = av.open(
+                f"file:{part}", "w", format=kind.container, container_options=kind.container_options
+            )
+            self._stream = self._container.add_stream(
+                kind.codec, rate=max(rate, Fraction(1, 1001)), options=options, time_base=first.time_base
+            )
+            self._stream.width, self._stream.height = frame.width, frame.height
+            self._stream.pix_fmt = kind.pixel_format_for(frame)
+            context = self._stream.codec_context
+            context.time_base = first.time_base
+            if kind.codec == "gif":
+                self._prepare: Callable[[VideoFrame], VideoFrame] = _palettes(frame.width, frame.height)
+            else:
+                self._prepare = _chroma(self._stream.pix_fmt)
+                context.colorspace = context.color_primaries = context.color_trc = _BT709
+                context.color_range = ColorRange.MPEG
+
+    def add_sound(self, sound: _Sound) -> None:
+        for stream in sound.streams:
+            try:
+                self._sound_streams[stream.index] = self._container.add_stream_from_template(stream)
+            except (ValueError, av.FFmpegError) as error:
+                raise UnsupportedOutput(
+                    f"{self._path.suffix} files hold no {stream.codec_context.name} sound, which {sound.place} has; "
+                    "write .mkv, which holds any"
+                ) from error
+        self._sound = sound
+
+    def put(self, shown: _Shown) -> None:
+        self._durations[shown.pts] = shown.duration
+        pixels = shown.frame.pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        with self._reporting():
+            picture = self._prepare(VideoFrame.from_numpy_buffer(pixels, "rgb24"))
+            picture.pts, picture.time_base = shown.pts, shown.time_base
+            self._lay(self._stream.encode(picture))
+
+    def finish(self) -> None:
+        """Lays down what the encoder still holds and the rest of the sound, and closes the file."""
+        with self._reporting():
+            self._lay(self._stream.encode(None))
+            self._lay_sound(None)
+            self._container.close()
+
+    def close(self) -> None:
+        """Gives the file up, unless it is finished."""
+        with contextlib.suppress(av.FFmpegError):
+            self._container.close()
+
+    def _lay(self, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+            self._lay_sound(_start_of(packet))
+            self._container.mux(packet)
+
+    def _lay_sound(self, until: Fraction | None) -> None:
+        for packet in self._sound.until(until) if self._sound else ():
+            packet.stream = self._sound_streams[packet.stream.index]
+            self._container.mux(packet)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{self._path} cannot be written: {error.strerror}; check the folder, the free space and the frame size"
+            ) from error
+
+
+def _chroma(pixel_format: str) -> Callable[[VideoFrame], VideoFrame]:
+    """Turns RGB into BT.709 of limited range."""
+    reformatter = VideoReformatter()
+
+    def prepare(picture: VideoFrame) -> VideoFrame:
+        return reformatter.reformat(
+            picture,
+            format=pixel_format,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_ACCURATE,
+        )
+
+    return prepare
+
+
+def _palettes(width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
+    """Gives each picture 256 colours of its own, in an ordered dither that stands still where the picture does."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=_MICROSECOND)
+    split, choose = graph.add("split"), graph.add("palettegen", "stats_mode=single")
+    use, sink = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=3"), graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(choose, 0, 0)
+    split.link_to(use, 1, 0)
+    choose.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    count = itertools.count()
+
+    def prepare(picture: VideoFrame) -> VideoFrame:
+        picture.pts, picture.time_base = next(count), _MICROSECOND
+        graph.push(picture)
+        return graph.pull()
+
+    return prepare
