@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -211,7 +212,7 @@ class ConfirmedCuts:
     """
 
     embed: Embed
-    proposer: CutDetector = HistogramCuts()  # noqa: RUF009 - immutable
+    proposer: CutDetector = HistogramCuts()
     below_cosine: float = 0.7
     side_px: int = 256
 
@@ -405,7 +406,7 @@ def _bhattacharyya(p: Float[Tensor, "bins"], q: Float[Tensor, "bins"]) -> float:
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    return float(torch.nn.functional.cosine_similarity(a.detach().flatten().float(), b.detach().flatten().float(), dim=0))
+    return float(F.cosine_similarity(a.detach().flatten().float(), b.detach().flatten().float(), dim=0))
 
 
 def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
@@ -423,7 +424,9 @@ def _thumbnail(pixels: Picture) -> Thumbnail:
     OpenCV averages blocks of whole pixels ten times as fast as fractional ones.
     """
     picture = _subsampled(pixels, 8 * THUMB_ROWS, 8 * THUMB_COLUMNS)
-    rows, columns = (size // cells * cells for size, cells in zip(picture.shape[1:], (THUMB_ROWS, THUMB_COLUMNS), strict=True))
+    rows, columns = (
+        size // cells * cells for size, cells in zip(picture.shape[1:], (THUMB_ROWS, THUMB_COLUMNS), strict=True)
+    )
     if rows and columns:
         top, left = (picture.shape[1] - rows) // 2, (picture.shape[2] - columns) // 2
         picture = picture[:, top : top + rows, left : left + columns]

@@ -1,1 +1,6 @@
-"""Self-contained HTML pages."""
+"""Self-contained HTML pages: they open offline and hold their own scripts and pictures."""
+
+from legato.report.render import write_page
+from legato.report.watching import Sheet, watch_page
+
+__all__ = ["Sheet", "watch_page", "write_page"]

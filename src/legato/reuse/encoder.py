@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from legato.errors import BadArgument, StateMismatch
 from legato.motion.change import ChangeMeasure, NoiseFloor, Relative
-from legato.motion.cuts import AdaptiveCuts
+from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.reuse.attention import Rows, recomputing
 from legato.reuse.families import Parts, check_size, load_model, normalisation_of, parts_of
 from legato.reuse.plan import Look, Plan
@@ -39,8 +39,9 @@ class Encoded:
         pooled: the model's own pooled output, `(channels,)`; None with a chosen layer or without a pooler.
         age_seconds: time since each token's last recomputation, `float64 (rows * columns,)`.
         plan: what was done and why.
-        change: what was measured, `(rows, columns)`; zeros after a reset.
+        change: what was measured, `(rows, columns)`; zeros where a stream starts.
         motion: mean absolute difference to the previous frame, 0 to 1; 0 for a first frame.
+        cut: a cut that is certain now; it may lie a frame or two back.
         state: give it to the call for the stream's next frame.
         look_seconds: wall time of looking (resize, change, cut, plan).
         encode_seconds: wall time of the encoder itself, shared by the frames of a batch.
@@ -54,6 +55,7 @@ class Encoded:
     plan: Plan
     change: Float[Tensor, "rows columns"]
     motion: float
+    cut: Cut | None
     state: StreamState
     look_seconds: float
     encode_seconds: float
@@ -71,6 +73,7 @@ class _Step:
     motion: float
     noise: float
     cuts: Any
+    cut: Cut | None
     look_seconds: float
     memory: Memory | None = None
     rows: Rows | None = None
@@ -111,7 +114,7 @@ class ReuseEncoder:
         size_px: tuple[int, int] | None = None,
         policy: Policy | None = None,
         measure: ChangeMeasure | None = None,
-        cuts: AdaptiveCuts | None = AdaptiveCuts(),  # noqa: B008 - immutable
+        cuts: CutDetector | None = AdaptiveCuts(),  # noqa: B008 - immutable
         normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
     ):
         self.parts: Parts = parts_of(model)
@@ -184,20 +187,23 @@ class ReuseEncoder:
         other.__dict__.update(self.__dict__, policy=policy)
         return other
 
-    def __call__(self, frame: Frame, state: StreamState | None = None) -> Encoded:
+    def __call__(self, frame: Frame, state: StreamState | None = None, *, refresh: bool = False) -> Encoded:
         """Encode the next frame of a stream.
 
         Args:
             frame: any size; resized unless it has the encoder's.
             state: what the call for the previous frame returned; None starts a stream.
+            refresh: recompute everything, whatever the policy says.
 
         Raises:
             StateMismatch: the state was made by another encoder, layer, size or precision.
         """
-        return self.batch([frame], [state])[0]
+        return self.batch([frame], [state], refresh=refresh)[0]
 
     @torch.inference_mode()
-    def batch(self, frames: Sequence[Frame], states: Sequence[StreamState | None]) -> list[Encoded]:
+    def batch(
+        self, frames: Sequence[Frame], states: Sequence[StreamState | None], *, refresh: bool = False
+    ) -> list[Encoded]:
         """Encode one frame of each of several streams in one pass.
 
         The recomputed tokens of all streams lie end to end in one sequence, so nothing is padded; each
@@ -206,6 +212,7 @@ class ReuseEncoder:
         Args:
             frames: one frame per stream.
             states: one state per stream, None where it starts.
+            refresh: recompute everything, whatever the policy says.
 
         Raises:
             BadArgument: not one state per frame.
@@ -213,7 +220,7 @@ class ReuseEncoder:
         """
         if len(frames) != len(states):
             raise BadArgument(f"{len(frames)} frames and {len(states)} states; expected one state per frame")
-        steps = [self._look(frame, state) for frame, state in zip(frames, states, strict=True)]
+        steps = [self._look(frame, state, refresh) for frame, state in zip(frames, states, strict=True)]
         started = time.perf_counter()
         active = [step for step in steps if step.plan.mode != "hold"]
         fresh = dict(zip(map(id, active), self._encode(active), strict=True)) if active else {}
@@ -246,7 +253,7 @@ class ReuseEncoder:
         kind = self.parts.model.config.model_type
         return f"{kind}-{digest} layer={self.layer} size={self.size_px[1]}x{self.size_px[0]} {self.dtype}"
 
-    def _look(self, frame: Frame, state: StreamState | None) -> _Step:
+    def _look(self, frame: Frame, state: StreamState | None, refresh: bool) -> _Step:
         started = time.perf_counter()
         if state is not None and state.signature != self.signature:
             raise StateMismatch(
@@ -254,33 +261,27 @@ class ReuseEncoder:
                 "continue with the same model, layer, size and precision, or start with state None"
             )
         picture = self.fit(frame)
-        why_reset = None
-        if state is None:
-            why_reset = "cold start"
-        elif frame.seconds <= state.seconds:
-            why_reset = "seek"
-        elif (frame.height, frame.width) != state.source_size_px:
-            why_reset = "resolution change"
-        fresh = why_reset is not None
-        cuts = None
+        why_full = _why_start_over(frame, state)
+        past = None if why_full else state
+        cuts = cut = None
         if self.cuts is not None:
-            cut = self.cuts.step(replace(frame, pixels=picture), None if fresh or state is None else state.cuts)
-            cuts = cut.state
-            if cut.proposed and not fresh:
-                why_reset = "cut"
-        patch_px = self.parts.patch_px
-        noise, motion = 0.0, 0.0
-        if state is not None and not fresh:
-            elapsed = frame.seconds - state.seconds
-            noise, motion = self.noise_floor.step(picture, state.previous, patch_px, state.noise, elapsed)
-        if why_reset is not None or state is None:
-            change = torch.zeros(self.grid)
-            plan = Plan.full(self.token_count, why_reset or "cold start")
+            seen = self.cuts.step(replace(frame, pixels=picture), past.cuts if past else None)
+            cuts, cut = seen.state, seen.confirmed
+            if past and seen.proposed:
+                why_full = "cut"
+        if refresh and not why_full:
+            why_full = "refresh"
+        change, noise, motion = torch.zeros(self.grid), 0.0, 0.0
+        if past:
+            patch_px, elapsed = self.parts.patch_px, frame.seconds - past.seconds
+            noise, motion = self.noise_floor.step(picture, past.previous, patch_px, past.noise, elapsed)
+            change = self.measure(picture, past.reference, patch_px, noise)
+        if why_full or past is None:
+            plan = Plan.full(self.token_count, why_full or "cold start")
         else:
-            change = self.measure(picture, state.reference, patch_px, noise)
-            look = Look(frame.seconds, change, state.recomputed_at.view(self.grid))
+            look = Look(frame.seconds, change, past.recomputed_at.view(self.grid))
             plan = Plan.of(self.policy.select(look), FULL_ABOVE)
-        return _Step(frame, picture, state, plan, change, motion, noise, cuts, time.perf_counter() - started)
+        return _Step(frame, picture, state, plan, change, motion, noise, cuts, cut, time.perf_counter() - started)
 
     def _encode(self, steps: list[_Step]) -> list[Tensor]:
         """Run the layers over the rows of all steps; returns each step's fresh rows, `(rows, channels)`."""
@@ -383,10 +384,22 @@ class ReuseEncoder:
             plan=step.plan,
             change=step.change,
             motion=step.motion,
+            cut=step.cut,
             state=state,
             look_seconds=step.look_seconds,
             encode_seconds=encode_seconds,
         )
+
+
+def _why_start_over(frame: Frame, state: StreamState | None) -> str | None:
+    """Why a frame cannot build on the state, or None where it can."""
+    if state is None:
+        return "cold start"
+    if frame.seconds <= state.seconds:
+        return "seek"
+    if (frame.height, frame.width) != state.source_size_px:
+        return "resolution change"
+    return None
 
 
 def _grid_of(picture: Tensor, patch_px: int) -> np.ndarray:

@@ -4,9 +4,11 @@ A family says where a stock model keeps its embedding, its layers, its last norm
 model itself is used unmodified. Adding one is a function of ten lines and an entry in `FAMILIES`.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -263,12 +265,13 @@ def load_model(name_or_path: str, dtype: torch.dtype) -> nn.Module:
 @lru_cache(maxsize=8)
 def normalisation_of(name_or_path: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and standard deviation that the model's preprocessor file states, or None without one."""
-    from transformers import ImageProcessingMixin
+    from transformers.utils import cached_file
 
     try:
-        stated, _ = ImageProcessingMixin.get_image_processor_dict(name_or_path)
-    except (OSError, ValueError):
+        found = cached_file(name_or_path, "preprocessor_config.json")
+    except OSError:
         return None
+    stated = json.loads(Path(found).read_text()) if found else {}
     mean, std = stated.get("image_mean"), stated.get("image_std")
     return (tuple(mean), tuple(std)) if mean and std else None
 

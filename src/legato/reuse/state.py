@@ -1,18 +1,23 @@
 """What one stream remembers between frames: a value that goes in and comes out."""
 
-import json
-from dataclasses import dataclass, field, fields, replace
+import os
+import pickle
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from legato.errors import StateMismatch
+from legato.errors import BadArgument
+from legato.motion import cuts
 
 __all__ = ["Memory", "StreamState"]
+
+# What a saved state may hold besides tensors and numbers: the states of the cut detectors.
+SAVED_TYPES: list[Any] = [
+    cuts.AdaptiveState, cuts.Candidate, cuts.Cut, cuts.ConfirmedState, cuts.FeatureState, cuts.HistogramState,
+]  # fmt: skip
 
 
 class Memory:
@@ -81,3 +86,31 @@ class StreamState:
     noise: float
     cuts: Any
     memory: Memory = field(repr=False)
+
+    def to(self, device: str | torch.device) -> "StreamState":
+        """The same state with its model tensors on another device."""
+        memory = Memory([t.to(device) for t in self.memory.tensors], axis=2)
+        return replace(self, tokens=self.tokens.to(device), memory=memory)
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a file, from which `load` resumes the stream exactly."""
+        path = Path(path)
+        values = vars(self) | {"memory": self.memory.tensors}
+        part = path.with_name(path.name + ".part")
+        torch.save(values, part)
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Read a state that `save` wrote.
+
+        Raises:
+            BadArgument: the file is missing or not a saved state.
+        """
+        try:
+            with torch.serialization.safe_globals(SAVED_TYPES):
+                values = torch.load(path, map_location="cpu", weights_only=True)
+            values["memory"] = Memory(values["memory"], axis=2)
+            return cls(**values).to(device)
+        except (OSError, RuntimeError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise BadArgument(f"{path} is not a saved stream state: {error}") from error

@@ -1,5 +1,6 @@
 """One pass over a file: packets in, pictures out in order of their times, damage skipped and counted."""
 
+import os
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from legato.errors import (
 __all__ = ["MAX_PIXELS", "MAX_SIDE_PX", "Decoding", "Packet", "RisingClock", "Source"]
 
 MAX_SIDE_PX = 16384
-MAX_PIXELS = 2**28
+MAX_PIXELS = 2**27
 
 _TIMEOUT_SECONDS = 10.0
 # A demuxer that fails this often without one packet in between has nothing more to give.
@@ -110,7 +111,7 @@ class Source:
         why = error.strerror or type(error).__name__
         if self.is_url:
             return VideoNotFound(f"{self.place} cannot be opened: {why}; check the address and the network")
-        if isinstance(error, PermissionError):
+        if not os.access(self.place, os.R_OK):
             return VideoError(f"{self.place} may not be read: {why}; change its permissions")
         return NotAVideo(
             f"{self.place} is not a video that FFmpeg can open: {why}; expected a container such as mp4, mkv, "
@@ -150,10 +151,14 @@ class Source:
             VideoTooLarge: over `MAX_SIDE_PX` on a side or `MAX_PIXELS` in all.
         """
         if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
-            raise VideoTooLarge(
-                f"{self.place} declares frames of {width}x{height}; legato decodes up to {MAX_SIDE_PX} pixels a side "
-                f"and {MAX_PIXELS} in all: scale it down, or check whether the file is damaged"
-            )
+            raise self.too_large(f"frames of {width}x{height}")
+
+    def too_large(self, what: str) -> VideoTooLarge:
+        """The error for a frame size that is beyond the limits."""
+        return VideoTooLarge(
+            f"{self.place} declares {what}; legato decodes up to {MAX_SIDE_PX} pixels a side and {MAX_PIXELS} in all: "
+            "scale it down, or check whether the file is damaged"
+        )
 
 
 class RisingClock:
@@ -211,6 +216,8 @@ class Decoding:
     Attributes:
         time_base: seconds per unit of pts.
         position: pts of the picture given last; None before the first, or after a jump.
+        frames_lost: packets and pictures left out so far.
+        size_refused: whether the decoder turned the declared frame size down.
     """
 
     def __init__(self, source: Source) -> None:
@@ -221,6 +228,7 @@ class Decoding:
         rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self._frame_ticks = max(1, round(1 / (rate * self.time_base)))
         self.frames_lost = 0
+        self.size_refused = False
         self._begin(self._demux())
 
     def _begin(self, packets: Iterator[av.Packet]) -> None:
@@ -302,8 +310,9 @@ class Decoding:
             pictures = self.stream.decode(packet)
         except MemoryError as error:
             raise VideoTooLarge(f"{self.source.place}: not enough memory to decode its frames") from error
-        except av.FFmpegError:
+        except av.FFmpegError as error:
             self.frames_lost += 1
+            self.size_refused |= isinstance(error, av.error.ArgumentError) and not self.stream.codec_context.width
             return
         for picture in pictures:
             if picture.is_corrupt:

@@ -1,8 +1,8 @@
 """One decoded picture, turned into RGB the way a player would show it.
 
 Matrix and range are the ones that the picture is tagged with. An untagged picture follows the convention of
-players: BT.709 above 576 lines or from 1280 columns on, BT.601 below; limited range for YUV, full for grey.
-Transparent pixels lie over black. PQ and HLG (HDR) curves are not tone-mapped. Pixels are not stretched to
+players: BT.709 above 576 lines or from 1280 columns on, BT.601 below; limited range for YUV, full for
+grey. Transparent pixels lie over black. PQ and HLG (HDR) curves are not tone-mapped. Pixels are not stretched to
 square ones: the sample aspect ratio is in `VideoInfo`.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 __all__ = ["Darkroom", "matrix_of", "orientation_of"]
@@ -25,6 +25,10 @@ _IN_SWSCALE = {
     "fcc": Colorspace.FCC,
     "smpte240m": Colorspace.SMPTE240M,
 }
+# The triangle filter widens as it shrinks a picture, so that nothing aliases. Without full chroma, swscale's generic
+# path lands 2 levels too dark; its fast path for a picture that keeps its size does not mind the flag.
+_INTERPOLATION = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+_LIMITED_TO_FULL = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 _ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -77,30 +81,24 @@ class Darkroom:
         if turns % 2:
             height, width = width, height
         transparent = picture.format.has_palette or any(part.is_alpha for part in picture.format.components)
-        scaled = width is not None and (width, height) != (picture.width, picture.height)
         rgb = self._reformatter.reformat(
             picture,
             width=width,
             height=height,
             format="rgba" if transparent else "rgb24",
             src_colorspace=_IN_SWSCALE.get(matrix_of(picture)),
-            interpolation=Interpolation.BICUBIC if scaled else None,
+            interpolation=_INTERPOLATION,
             threads=1,
         )
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
         pixels = rows[:, : rgb.width * (4 if transparent else 3)].reshape(rgb.height, rgb.width, -1)
         if transparent:
-            pixels = _over_black(pixels)
+            pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGBA2mRGBA), cv2.COLOR_RGBA2RGB)
+        elif picture.color_range == ColorRange.MPEG and picture.format.name.startswith("gray"):
+            pixels = cv2.LUT(pixels, _LIMITED_TO_FULL)  # swscale takes all grey for full range
         if mirrored:
             pixels = cv2.flip(pixels, 1)
         if turns:
             pixels = cv2.rotate(pixels, _ROTATIONS[turns])
         return pixels.copy() if rgb is picture else np.ascontiguousarray(pixels)
-
-
-def _over_black(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarray, "height width 3"]:
-    rgb, alpha = pixels[..., :3], pixels[..., 3:]
-    if alpha.min() == 255:
-        return rgb
-    return ((rgb.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)

@@ -82,7 +82,7 @@ def open_video(path_or_url: str | Path, *, size_px: tuple[int, int] | None = Non
         NoVideoStream: sound or subtitles only.
         EmptyVideo: a video stream without a frame.
         CorruptVideo: not one frame can be decoded.
-        VideoTooLarge: frames over 16384 pixels a side or 2**28 pixels.
+        VideoTooLarge: frames over 16384 pixels a side or 2**27 pixels in all.
         BadArgument: `size_px` or `stream` is out of range.
     """
     if size_px is not None and not all(0 < side <= MAX_SIDE_PX for side in size_px):
@@ -309,24 +309,26 @@ def _describe(decoding: Decoding, picture: VideoFrame, pts: int) -> VideoInfo:
         time_base=base,
         declared_rate=stream.average_rate or None,
         start_seconds=float(pts * base),
-        duration_seconds=_declared_seconds(container, stream, pts * base),
+        duration_seconds=_declared_seconds(container, stream, base, pts),
         frames_declared=stream.frames or None,
         has_audio=bool(container.streams.audio),
     )
 
 
-def _declared_seconds(container: InputContainer, stream: VideoStream, start: Fraction) -> float | None:
+def _declared_seconds(container: InputContainer, stream: VideoStream, base: Fraction, first_pts: int) -> float | None:
     if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * base)
     if container.duration is None:
         return None
     # Matroska declares when the video ends, not how long it is.
     end_or_length = Fraction(container.duration, av.time_base)
-    return float(end_or_length - start if "matroska" in container.format.name else end_or_length)
+    return float(end_or_length - first_pts * base if "matroska" in container.format.name else end_or_length)
 
 
 def _no_frames(decoding: Decoding) -> VideoError:
     place, lost = decoding.source.place, decoding.frames_lost
+    if decoding.size_refused:
+        return decoding.source.too_large("a frame size out of bounds")
     if lost:
         return CorruptVideo(
             f"{place}: not one frame could be decoded ({lost} damaged); the file is cut short or damaged: copy or "

@@ -1,5 +1,6 @@
 """Random access that gives just the pictures that decoding from the start gives."""
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,11 +92,13 @@ class Seeker:
             raise
 
     def _make_table(self) -> _Table:
-        decoding = Decoding(self._source)
-        try:
-            return (self._sound and _table_of_packets(decoding)) or _Table([pts for _, pts in decoding], None)
-        finally:
-            decoding.close()
+        with contextlib.closing(Decoding(self._source)) as decoding:
+            table = _table_of_packets(decoding) if self._sound else None
+        if table is not None:
+            return table
+        self._sound = False
+        with contextlib.closing(Decoding(self._source)) as decoding:
+            return _Table([pts for _, pts in decoding], None)
 
 
 def _table_of_packets(decoding: Decoding) -> _Table | None:

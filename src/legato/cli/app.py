@@ -1,0 +1,59 @@
+"""The command `legato`: verbs, and errors told in one line."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import legato
+from legato.errors import LegatoError
+
+app = typer.Typer(
+    name="legato",
+    help="Video models that keep time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"legato {legato.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Video models that keep time."""
+
+
+def register() -> None:
+    """Bring in the verbs; each lives in a module of its own."""
+    from legato.cli import demo, inspect, watch
+
+    app.command("watch")(watch.watch)
+    app.command("inspect")(inspect.inspect)
+    app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; a known error prints one line and exits with 2, an interrupt with 130."""
+    register()
+    try:
+        app(standalone_mode=True)
+    except LegatoError as error:
+        from rich.console import Console
+
+        Console(stderr=True).print(f"[bold red]legato:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

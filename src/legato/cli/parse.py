@@ -1,0 +1,78 @@
+"""What several verbs read from the command line in the same way."""
+
+import glob
+from pathlib import Path
+
+from legato.errors import BadArgument, VideoNotFound
+from legato.reuse.policy import Hierarchical, MaxAge, Policy, RandomFraction, Threshold, TopFraction
+
+__all__ = ["POLICIES", "expanded", "named_for", "parsed_policy", "parsed_size", "parsed_span"]
+
+POLICIES = {
+    "threshold": Threshold,
+    "top": TopFraction,
+    "hierarchical": Hierarchical,
+    "random": RandomFraction,
+}
+
+
+def expanded(patterns: list[str]) -> list[str]:
+    """Videos named on the command line: URLs and plain paths as they are, patterns by what they match."""
+    found: list[str] = []
+    for pattern in patterns:
+        if "://" in pattern or Path(pattern).exists() or not glob.has_magic(pattern):
+            found.append(pattern)
+            continue
+        matches = sorted(glob.glob(pattern, recursive=True))
+        if not matches:
+            raise VideoNotFound(f"no file matches '{pattern}'")
+        found += matches
+    return found
+
+
+def parsed_policy(text: str, max_age_seconds: float) -> Policy:
+    """`name` or `name:value`, such as `threshold:0.2` or `top:0.1`, under an age limit (0: none)."""
+    name, _, value = text.partition(":")
+    if name not in POLICIES:
+        raise BadArgument(f"no policy '{name}'; there are {', '.join(POLICIES)}, each with a value as in threshold:0.2")
+    defaults = {"threshold": DEFAULT_THRESHOLD, "top": 0.1, "hierarchical": 0.1, "random": 0.1}
+    try:
+        number = float(value) if value else defaults[name]
+    except ValueError:
+        raise BadArgument(f"policy '{text}': '{value}' is not a number; write, for example, {name}:0.2") from None
+    policy: Policy = POLICIES[name](number)
+    return MaxAge(policy, max_age_seconds) if max_age_seconds > 0 else policy
+
+
+def parsed_span(text: str | None) -> tuple[float | None, float | None]:
+    """`A:B` in seconds, either side left out for the start or the end."""
+    if text is None:
+        return None, None
+    first, colon, last = text.partition(":")
+    try:
+        span = (float(first) if first else None, float(last) if last else None)
+    except ValueError:
+        span, colon = (None, None), ""
+    if not colon or (span[0] is not None and span[1] is not None and span[1] <= span[0]):
+        raise BadArgument(f"--seconds is '{text}'; expected START:END in seconds, for example 2:5.5, 10: or :3")
+    return span
+
+
+def parsed_size(text: str | None) -> tuple[int, int] | None:
+    """`WIDTHxHEIGHT`, or one number for a square, to (height, width)."""
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not width.isdigit() or (height and not height.isdigit()):
+        raise BadArgument(f"--size is '{text}'; expected WIDTHxHEIGHT or one number, for example 392 or 448x252")
+    return int(height or width), int(width)
+
+
+def named_for(template: Path, video: str, several: bool) -> Path:
+    """Where an output goes: as named for one video, with the video's name put in for several."""
+    if not several:
+        return template
+    return template.with_name(f"{template.stem}-{Path(video).stem}{template.suffix}")
+
+
+DEFAULT_THRESHOLD = 0.2

@@ -1,0 +1,254 @@
+"""`legato watch`: encode videos and recompute only what changed."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from legato.cli import parse
+from legato.errors import BadArgument
+
+if TYPE_CHECKING:
+    from legato.reuse.encoder import ReuseEncoder
+    from legato.understand.watch import Account
+    from legato.video import Frame, Video
+
+__all__ = ["watch", "watch_video"]
+
+
+def watch(
+    videos: Annotated[list[str], typer.Argument(help="Video files, patterns such as 'clips/*.mp4', or URLs.")],
+    model: Annotated[
+        str, typer.Option(help="Encoder: legato-tiny (bundled), a local folder, or a Hugging Face name.")
+    ] = "legato-tiny",
+    layer: Annotated[int | None, typer.Option(help="Hidden state to return; default the last, normed.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Encoder input, as 392 or 448x252 (width x height); default the model's own.")
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="Which tokens to recompute: threshold:0.2, top:0.1, hierarchical:0.1 or random:0.1.")
+    ] = f"threshold:{parse.DEFAULT_THRESHOLD}",
+    max_age: Annotated[float, typer.Option(help="No token older than this many seconds; 0 for no limit.")] = 2.0,
+    fidelity: Annotated[
+        float | None, typer.Option(help="Calibrate the threshold on the first second for this mean token cosine, as 0.98.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Also encode every frame densely and compare.")] = False,
+    features: Annotated[Path | None, typer.Option(help="Write features with seconds and ages (safetensors).")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write all numbers; - for standard output.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    seconds: Annotated[str | None, typer.Option(help="Only this span, as 2:5.5, 10: or :3.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
+) -> None:
+    """Encode videos with a vision encoder and recompute only what changed."""
+    paths = parse.expanded(videos)
+    span = parse.parsed_span(seconds)
+    chosen = parse.parsed_policy(policy, max_age)
+    if fidelity is not None and not 0 < fidelity < 1:
+        raise BadArgument(f"--fidelity is {fidelity}; expected a mean token cosine between 0 and 1, for example 0.98")
+    for path in (features, report, json_out):
+        if path is not None and path.is_dir():
+            raise BadArgument(f"{path} is a folder; name a file")
+    encoder = load_encoder(model, layer, parse.parsed_size(size), chosen, device, dtype)
+    quiet = quiet or json_out == Path("-")
+    results = []
+    for video in paths:
+        several = len(paths) > 1
+        results.append(
+            watch_video(
+                video, encoder, model=model, compare=compare, fidelity=fidelity, span=span, max_frames=max_frames, quiet=quiet,
+                features=parse.named_for(features, video, several) if features else None,
+                report=parse.named_for(report, video, several) if report else None,
+            )
+        )  # fmt: skip
+        if results[-1]["interrupted"]:
+            break
+    if json_out is not None:
+        write_json(json_out, results if len(paths) > 1 else results[0])
+    if results[-1]["interrupted"]:
+        raise typer.Exit(130)
+
+
+def load_encoder(
+    model: str, layer: int | None, size_px: tuple[int, int] | None, policy: Any, device: str, dtype: str
+) -> "ReuseEncoder":
+    """The encoder that the options name, with progress bars of the libraries below kept quiet."""
+    import torch
+    from transformers.utils import logging
+
+    from legato.reuse import ReuseEncoder
+
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in types:
+        raise BadArgument(f"--dtype is '{dtype}'; expected one of {', '.join(types)}")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise BadArgument(f"--device is '{device}'; expected cpu, cuda, cuda:0 ...") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise BadArgument(f"--device is '{device}', but there is no CUDA device here; use cpu")
+    logging.disable_progress_bar()
+    options: dict[str, Any] = {"size_px": size_px} if size_px else {}
+    return ReuseEncoder.from_pretrained(model, layer=layer, device=place, dtype=types[dtype], policy=policy, **options)
+
+
+def watch_video(
+    path: str,
+    encoder: "ReuseEncoder",
+    *,
+    model: str,
+    compare: bool = False,
+    fidelity: float | None = None,
+    span: tuple[float | None, float | None] = (None, None),
+    max_frames: int | None = None,
+    quiet: bool = False,
+    features: Path | None = None,
+    report: Path | None = None,
+) -> dict[str, Any]:
+    """Watch one video, write what was asked for, and return the numbers.
+
+    An interrupt ends the video early: what was encoded so far is kept, written and marked `interrupted`.
+    """
+    from legato.report import Sheet, watch_page, write_page
+    from legato.understand.features import FeatureWriter
+    from legato.understand.watch import Account
+    from legato.understand.watch import watch as follow
+    from legato.video import open_video
+
+    account = Account(encoder.token_count)
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(path, size_px=encoder.size_px))
+        info = video.info
+        sheet = Sheet(aspect=info.height / (info.width * float(info.sample_aspect_ratio or 1)))
+        frames: Iterable[Frame] = taken(video, span, max_frames)
+        if not compare:
+            from legato.video.prefetch import prefetched
+
+            frames = prefetched(frames, depth=3)
+        writer = None
+        if features is not None:
+            rows, columns = encoder.grid
+            metadata = {"model": model, "layer": str(encoder.layer), "grid": f"{rows}x{columns}", "video": str(path)}
+            writer = stack.enter_context(FeatureWriter(features, metadata))
+        try:
+            steps = follow(frames, encoder, compare=compare, fidelity=fidelity, account=account)
+            for frame, out in progress(steps, account, video, span, max_frames, quiet):
+                if writer is not None:
+                    writer.add(out)
+                if report is not None:
+                    sheet.add(frame, out, encoder.grid)
+        except KeyboardInterrupt:
+            account.interrupted = True
+    if not account.records:
+        raise BadArgument(f"no frame of {path} lies in the span asked for; its video begins at {video.info.start_seconds:g} s")
+    numbers = {
+        "video": str(path),
+        "model": model if encoder.layer is None else f"{model}, layer {encoder.layer}",
+        "size": f"{encoder.size_px[1]}x{encoder.size_px[0]}",
+        "policy": str(encoder.policy),
+        "frames_lost": video.frames_lost,
+        "times_repaired": video.times_repaired,
+        **account.summary(),
+    }
+    if report is not None:
+        write_page(report, watch_page(Path(str(path)).name, numbers, sheet))
+    if not quiet:
+        show(numbers, features, report)
+    return numbers
+
+
+def taken(video: "Video", span: tuple[float | None, float | None], max_frames: int | None) -> Iterator["Frame"]:
+    """The frames of a span, at most so many."""
+    import math
+    from itertools import islice
+
+    first, last = span
+    frames: Iterable[Frame] = video
+    if first is not None or last is not None:
+        start = first if first is not None else -math.inf
+        frames = video.between(start, last if last is not None else math.inf)
+    return islice(frames, max_frames)
+
+
+def progress(
+    steps: Iterable[tuple["Frame", Any]],
+    account: "Account",
+    video: "Video",
+    span: tuple[float | None, float | None],
+    max_frames: int | None,
+    quiet: bool,
+) -> Iterator[tuple["Frame", Any]]:
+    """Pass the steps on and show how far they are, how fast, and what share was recomputed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    info = video.info
+    total = info.frames_declared
+    if not total and info.duration_seconds and info.declared_rate:
+        total = round(info.duration_seconds * info.declared_rate)
+    if span != (None, None):
+        begin = span[0] if span[0] is not None else info.start_seconds
+        end = min(span[1] if span[1] is not None else 1e18, info.start_seconds + (info.duration_seconds or 0))
+        total = max(1, round((end - begin) * float(info.declared_rate or 0))) if end > begin else None
+    if max_frames:
+        total = min(total or max_frames, max_frames)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(Path(info.path).name, total=total, speed="")
+        for step in steps:
+            done = len(account.records)
+            rate = done / account.wall_seconds if account.wall_seconds else 0.0
+            bar.update(task, completed=done, speed=f"{rate:.1f} fps, {account.recomputed_share:.0%} recomputed")
+            yield step
+
+
+def show(numbers: dict[str, Any], features: Path | None, report: Path | None) -> None:
+    """The few lines a person wants to read after a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=numbers["video"], title_justify="left", show_header=False, box=None, pad_edge=False)
+    modes = numbers["modes"]
+    table.add_row("frames", f"{numbers['frames']} in {numbers['duration_seconds']:.1f} s, {len(numbers['cuts'])} cuts")
+    table.add_row("recomputed", f"{numbers['recomputed_share']:.1%} of tokens ({modes['full']} full, {modes['partial']} partial, {modes['hold']} held frames)")
+    table.add_row("speed", f"{numbers['frames_per_second']:.1f} frames/s, latency p95 {numbers['latency_ms']['p95']:.0f} ms")
+    if "calibration" in numbers:
+        found = numbers["calibration"]
+        table.add_row("calibration", f"threshold {found['threshold']:.3f} for a mean token cosine of {found['promised_cosine']:g}")
+    if "speedup" in numbers:
+        table.add_row("against dense", f"{numbers['speedup']:.2f} x end to end, {numbers['encoder_speedup']:.2f} x without decoding (ceiling {numbers['ceiling']:.1f} x)")
+        table.add_row("token cosine", f"mean {numbers['token_cosine_mean']:.4f}, worst hundredth {numbers['token_cosine_p01']:.3f}, CLS {numbers['cls_cosine_mean']:.4f}")
+    if numbers["frames_lost"] or numbers["times_repaired"]:
+        table.add_row("damage", f"{numbers['frames_lost']} frames lost, {numbers['times_repaired']} times repaired")
+    if numbers["interrupted"]:
+        table.add_row("interrupted", "what was encoded until then is kept")
+    for name, path in (("features", features), ("report", report)):
+        if path is not None:
+            table.add_row(name, str(path))
+    console.print(table)
+
+
+def write_json(path: Path, numbers: Any) -> None:
+    """Write JSON to a file, complete or not at all, or to standard output for `-`."""
+    text = json.dumps(numbers, indent=1)
+    if path == Path("-"):
+        typer.echo(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)

@@ -1,0 +1,535 @@
+"""Synthetic worlds in continuous time: the same content at any frame rate and size, with exact motion.
+
+A `Scene` is textured discs and bars on analytic paths before a textured background, seen by a camera that may pan,
+under light that may change. It is a function of time: `scene.render(seconds, height, width)` at any times, and
+`scene.motion(from_seconds, to_seconds, height, width)` is the exact optical flow between any two.
+
+Units: positions are fractions of the frame, x of its width from the left and y of its height from the top; lengths
+(a radius, a wavelength) are fractions of the frame's height; speeds are per second; angles are in turns, clockwise.
+
+    scene = Scene(things=(Disc(Linear(start=(0.2, 0.5), velocity=(0.3, 0)), radius=0.15, texture=Texture(seed=1)),))
+    pixels = scene.render([0, 0.04, 0.1], height=90, width=160)
+"""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.video.frames import Frames
+from legato.video.timeline import Timeline
+
+__all__ = [
+    "Bar",
+    "Circular",
+    "Disc",
+    "Fade",
+    "Film",
+    "Flash",
+    "Linear",
+    "Motion",
+    "Oscillating",
+    "Path",
+    "Scene",
+    "Still",
+    "Texture",
+    "Thing",
+    "Waypoints",
+    "World",
+    "random_scene",
+]
+
+Times = Timeline | Iterable[int | float | Fraction] | Tensor
+Pair = tuple[float, float]
+Seconds = Float64[Tensor, " time"]
+Points = Float64[Tensor, "*points"]
+Light = Callable[[Seconds], Seconds]
+"""Gain on every pixel value at each time: 1 as it is, 0 dark."""
+
+TURN = 2 * math.pi
+
+
+# --- paths: position as a function of time
+
+
+class Path(ABC):
+    """A position (x, y) at every time."""
+
+    @abstractmethod
+    def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
+        """Positions at the given times."""
+
+
+@dataclass(frozen=True)
+class Still(Path):
+    """Always at `position`."""
+
+    position: Pair = (0.5, 0.5)
+
+    def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
+        """Positions at the given times."""
+        return _pair(self.position).expand(len(seconds), 2)
+
+
+@dataclass(frozen=True)
+class Linear(Path):
+    """At `start` at 0 seconds, moving by `velocity` per second."""
+
+    start: Pair = (0.5, 0.5)
+    velocity: Pair = (0.0, 0.0)
+
+    def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
+        """Positions at the given times."""
+        return _pair(self.start) + seconds[:, None] * _pair(self.velocity)
+
+
+@dataclass(frozen=True)
+class Circular(Path):
+    """Round `centre` clockwise, once in `period_seconds`, from `phase_turns` past three o'clock.
+
+    `radius` is a fraction of the width across and of the height down: an ellipse where the frame is not square.
+    """
+
+    centre: Pair = (0.5, 0.5)
+    radius: float = 0.25
+    period_seconds: float = 2.0
+    phase_turns: float = 0.0
+
+    def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
+        """Positions at the given times."""
+        angle = TURN * (seconds / self.period_seconds + self.phase_turns)
+        return _pair(self.centre) + self.radius * torch.stack([angle.cos(), angle.sin()], -1)
+
+
+@dataclass(frozen=True)
+class Oscillating(Path):
+    """To and fro by `amplitude` on either side of `centre`, as a sine of `period_seconds`."""
+
+    centre: Pair = (0.5, 0.5)
+    amplitude: Pair = (0.25, 0.0)
+    period_seconds: float = 2.0
+    phase_turns: float = 0.0
+
+    def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
+        """Positions at the given times."""
+        swing = (TURN * (seconds / self.period_seconds + self.phase_turns)).sin()
+        return _pair(self.centre) + swing[:, None] * _pair(self.amplitude)
+
+
+@dataclass(frozen=True)
+class Waypoints(Path):
+    """Straight from point to point, `points` being (seconds, (x, y)); at rest before the first and after the last."""
+
+    points: tuple[tuple[float, Pair], ...]
+
+    def __post_init__(self) -> None:
+        times = [time for time, _ in self.points]
+        if not times or sorted(set(times)) != times:
+            raise BadArgument(f"the times of the waypoints are {times}; expected at least one, rising")
+
+    def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
+        """Positions at the given times."""
+        times = torch.tensor([time for time, _ in self.points], dtype=torch.float64)
+        places = torch.tensor([place for _, place in self.points], dtype=torch.float64)
+        after = torch.searchsorted(times, seconds, right=True).clamp(1, max(len(times) - 1, 1))
+        if len(times) == 1:
+            return places.expand(len(seconds), 2)
+        share = ((seconds - times[after - 1]) / (times[after] - times[after - 1])).clamp(0, 1)
+        return torch.lerp(places[after - 1], places[after], share[:, None])
+
+
+# --- light
+
+
+@dataclass(frozen=True)
+class Flash:
+    """A camera flash: `gain` from `at_seconds` on for `for_seconds`, 1 otherwise."""
+
+    at_seconds: float
+    for_seconds: float
+    gain: float = 4.0
+
+    def __call__(self, seconds: Seconds) -> Seconds:
+        """Gain at the given times."""
+        lit = (seconds >= self.at_seconds) & (seconds < self.at_seconds + self.for_seconds)
+        return torch.where(lit, self.gain, 1.0).to(torch.float64)
+
+
+@dataclass(frozen=True)
+class Fade:
+    """From gain `start` at `from_seconds` evenly to gain `end` at `to_seconds`; constant before and after."""
+
+    from_seconds: float
+    to_seconds: float
+    start: float = 0.0
+    end: float = 1.0
+
+    def __call__(self, seconds: Seconds) -> Seconds:
+        """Gain at the given times."""
+        share = ((seconds - self.from_seconds) / (self.to_seconds - self.from_seconds)).clamp(0, 1)
+        return self.start + share * (self.end - self.start)
+
+
+# --- what is seen
+
+
+@dataclass(frozen=True)
+class Texture:
+    """An endless smooth pattern: a sum of plane waves of random direction, length and tint.
+
+    A sum of plane waves can be turned and shifted exactly, and on a pixel grid each wave is an outer product, so
+    painting is one small matrix product.
+
+    Attributes:
+        seed: which pattern.
+        colour: mean RGB, 0 to 1.
+        contrast: standard deviation of the brightness around it, about; 0 is a flat colour.
+        finest: shortest wavelength, a fraction of the frame's height. Under two pixels it would alias.
+        coarsest: longest wavelength.
+    """
+
+    seed: int = 0
+    colour: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    contrast: float = 0.15
+    finest: float = 0.05
+    coarsest: float = 0.5
+
+    def paint(
+        self, x: Float64[Tensor, " width"], y: Float64[Tensor, " height"], turns: float = 0.0
+    ) -> Float32[Tensor, "3 height width"]:
+        """The pattern, turned clockwise, at columns `x` and rows `y` in frame heights from its origin."""
+        numbers = torch.Generator().manual_seed(self.seed)
+        count = 48
+        length = self.finest * (self.coarsest / self.finest) ** _uniform(count, numbers)
+        direction = TURN * (_uniform(count, numbers) + turns)
+        phase = TURN * _uniform(count, numbers)
+        tint = 1 + 0.4 * torch.randn(count, 3, generator=numbers, dtype=torch.float64)
+        strength = length.sqrt()  # long waves carry more, as in photographs
+        strength = strength * self.contrast * math.sqrt(2) / strength.norm()
+        along = (TURN / length * direction.cos())[:, None] * x + phase[:, None]
+        down = (TURN / length * direction.sin())[:, None] * y
+        columns = torch.cat([along.sin(), along.cos()]).float()  # (2 waves, width)
+        rows = torch.cat([down.cos(), down.sin()]).float()  # (2 waves, height)
+        amplitude = (strength[:, None] * tint).repeat(2, 1).float()  # (2 waves, 3)
+        pattern = torch.einsum("kc,kh,kw->chw", amplitude, rows, columns)
+        return (pattern + torch.tensor(self.colour)[:, None, None]).clamp(0, 1)
+
+
+class Thing(ABC):
+    """Something with an edge that moves as one piece: `path` of its centre, `texture`, and how it turns."""
+
+    path: Path
+    texture: Texture
+    angle_turns: float
+    turns_per_second: float
+
+    @property
+    @abstractmethod
+    def reach(self) -> float:
+        """Largest distance of its edge from its centre."""
+
+    @abstractmethod
+    def distance(self, x: Points, y: Points) -> Points:
+        """Distance to its edge, negative inside, of points relative to its centre and before it is turned."""
+
+    def turns(self, seconds: float) -> float:
+        """How far it is turned at a time."""
+        return self.angle_turns + self.turns_per_second * seconds
+
+
+@dataclass(frozen=True)
+class Disc(Thing):
+    """A round thing."""
+
+    path: Path
+    radius: float = 0.15
+    texture: Texture = Texture(seed=1)
+    angle_turns: float = 0.0
+    turns_per_second: float = 0.0
+
+    @property
+    def reach(self) -> float:
+        """Its radius."""
+        return self.radius
+
+    def distance(self, x: Points, y: Points) -> Points:
+        """Distance to the rim, negative inside."""
+        return torch.hypot(x, y) - self.radius
+
+
+@dataclass(frozen=True)
+class Bar(Thing):
+    """A rectangle, `length` along x before it is turned, `breadth` along y."""
+
+    path: Path
+    length: float = 0.4
+    breadth: float = 0.1
+    texture: Texture = Texture(seed=2)
+    angle_turns: float = 0.0
+    turns_per_second: float = 0.0
+
+    @property
+    def reach(self) -> float:
+        """Half its diagonal."""
+        return math.hypot(self.length, self.breadth) / 2
+
+    def distance(self, x: Points, y: Points) -> Points:
+        """Distance to the outline, negative inside."""
+        over_x, over_y = x.abs() - self.length / 2, y.abs() - self.breadth / 2
+        return torch.hypot(over_x.clamp(min=0), over_y.clamp(min=0)) + torch.maximum(over_x, over_y).clamp(max=0)
+
+
+# --- worlds
+
+
+class World(ABC):
+    """Anything that has a picture at every time."""
+
+    @abstractmethod
+    def render(self, seconds: Times, height: int, width: int) -> UInt8[Tensor, "time 3 height width"]:
+        """Pictures at the given times, RGB, edges anti-aliased."""
+
+    def frames(self, timeline: Timeline, height: int, width: int) -> Frames:
+        """Pictures with their exact times, in the coarsest time base that holds them all."""
+        time_base = Fraction(1, math.lcm(*(time.denominator for time in timeline)))
+        return Frames(self.render(timeline, height, width), timeline.pts(time_base), time_base)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Exact motion between two times, for every pixel of the first.
+
+    Attributes:
+        flow: where the point at each pixel centre goes, in pixels, x then y.
+        visible: whether it is still seen then, neither covered nor out of the frame.
+        layer: what the pixel shows: 0 the background, n the n-th thing.
+    """
+
+    flow: Float32[Tensor, "2 height width"]
+    visible: Bool[Tensor, "height width"]
+    layer: Int64[Tensor, "height width"]
+
+
+@dataclass(frozen=True)
+class Scene(World):
+    """Things before a background, in one shot.
+
+    Attributes:
+        things: later ones cover earlier ones.
+        background: endless.
+        camera: how far the view is moved over the whole world, things and background; at (0, 0) world and frame agree.
+        light: gain on all pixel values as a function of time.
+    """
+
+    things: tuple[Thing, ...] = ()
+    background: Texture = Texture()
+    camera: Path = Still((0.0, 0.0))
+    light: Light = torch.ones_like
+
+    def render(self, seconds: Times, height: int, width: int) -> UInt8[Tensor, "time 3 height width"]:
+        """Pictures at the given times, RGB, edges anti-aliased."""
+        times = _float64(seconds)
+        gains = self.light(times).float()
+        if not len(times):
+            return torch.empty(0, 3, height, width, dtype=torch.uint8)
+        return torch.stack(
+            [
+                (255 * gain * self._picture(time, height, width)).round().clamp(0, 255).to(torch.uint8)
+                for time, gain in zip(times.tolist(), gains, strict=True)
+            ]
+        )
+
+    def positions(self, seconds: Times) -> Float64[Tensor, "time things 2"]:
+        """Where the centre of each thing is in the frame: x as a fraction of its width, y of its height."""
+        times = _float64(seconds)
+        if not self.things:
+            return torch.empty(len(times), 0, 2, dtype=torch.float64)
+        return torch.stack([thing.path(times) for thing in self.things], 1) - self.camera(times)[:, None]
+
+    def motion(self, from_seconds: float, to_seconds: float, height: int, width: int) -> Motion:
+        """Exact optical flow between two times, forwards or backwards."""
+        x, y = _pixel_centres(height, width)
+        aspect = width / height
+        layer = self._layer(x, y, from_seconds, aspect)
+        x_then, y_then = torch.empty_like(x), torch.empty_like(y)
+        for number in range(len(self.things) + 1):
+            here = layer == number
+            local = self._pose(number, from_seconds, aspect).local(x[here], y[here])
+            x_then[here], y_then[here] = self._pose(number, to_seconds, aspect).placed(*local)
+        inside = (x_then >= 0) & (x_then < aspect) & (y_then >= 0) & (y_then < 1)
+        visible = inside & (self._layer(x_then, y_then, to_seconds, aspect) == layer)
+        flow = height * torch.stack([x_then - x, y_then - y])
+        return Motion(flow.float(), visible, layer)
+
+    def layers(self, seconds: Times, height: int, width: int) -> Int64[Tensor, "time height width"]:
+        """What each pixel centre shows: 0 the background, n the n-th thing."""
+        x, y = _pixel_centres(height, width)
+        shown = [self._layer(x, y, time, width / height) for time in _float64(seconds).tolist()]
+        return torch.stack(shown) if shown else torch.empty(0, height, width, dtype=torch.int64)
+
+    def _pose(self, number: int, seconds: float, aspect: float) -> "_Pose":
+        """Where a layer's origin is in the frame, and how far it is turned."""
+        time = torch.tensor([seconds], dtype=torch.float64)
+        thing = self.things[number - 1] if number else None
+        x, y = ((thing.path(time) if thing else torch.zeros(1, 2)) - self.camera(time))[0].tolist()
+        return _Pose(x * aspect, y, thing.turns(seconds) if thing else 0.0)
+
+    def _layer(self, x: Points, y: Points, seconds: float, aspect: float) -> Int64[Tensor, "*points"]:
+        shown = torch.zeros(x.shape, dtype=torch.int64)
+        for number, thing in enumerate(self.things, start=1):
+            inside = thing.distance(*self._pose(number, seconds, aspect).local(x, y)) <= 0
+            shown[inside] = number
+        return shown
+
+    def _picture(self, seconds: float, height: int, width: int) -> Float32[Tensor, "3 height width"]:
+        """The picture before the light, 0 to 1."""
+        x, y = _pixel_centres(height, width)
+        columns, rows = x[0], y[:, 0]
+        pose = self._pose(0, seconds, width / height)
+        canvas = self.background.paint(columns - pose.x, rows - pose.y)
+        for number, thing in enumerate(self.things, start=1):
+            pose = self._pose(number, seconds, width / height)
+            across = _near(columns, pose.x, thing.reach + 1 / height)
+            down = _near(rows, pose.y, thing.reach + 1 / height)
+            distance_px = height * thing.distance(*pose.local(x[down, across], y[down, across]))
+            cover = (0.5 - distance_px).clamp(0, 1).float()  # the part of the pixel inside a straight edge
+            painted = thing.texture.paint(columns[across] - pose.x, rows[down] - pose.y, pose.turns)
+            canvas[:, down, across] = torch.lerp(canvas[:, down, across], painted, cover)
+        return canvas
+
+
+@dataclass(frozen=True)
+class Film(World):
+    """Scenes one after the other with hard cuts between them.
+
+    Attributes:
+        scenes: one more than cuts; each runs on its own clock from 0 seconds of the film.
+        cuts: rising times in seconds at which the next scene begins.
+
+    Raises:
+        BadArgument: the numbers do not fit, or the cuts do not rise.
+    """
+
+    scenes: tuple[Scene, ...]
+    cuts: tuple[int | float | Fraction, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.scenes) != len(self.cuts) + 1 or any(b <= a for a, b in itertools.pairwise(self.cuts)):
+            raise BadArgument(
+                f"a film of {len(self.scenes)} scenes has cuts at {list(map(float, self.cuts))}; "
+                "expected one cut fewer than scenes, rising"
+            )
+
+    def render(self, seconds: Times, height: int, width: int) -> UInt8[Tensor, "time 3 height width"]:
+        """Pictures at the given times, RGB, edges anti-aliased."""
+        times = _float64(seconds)
+        begins = torch.tensor([float(cut) for cut in self.cuts], dtype=torch.float64)
+        pictures = torch.empty(len(times), 3, height, width, dtype=torch.uint8)
+        playing = torch.searchsorted(begins, times, right=True)
+        for number, scene in enumerate(self.scenes):
+            pictures[playing == number] = scene.render(times[playing == number], height, width)
+        return pictures
+
+
+def random_scene(numbers: torch.Generator, *, things: int = 4, speed: float = 0.3) -> Scene:
+    """Discs and bars in unlike colours on straight, round and swinging paths before a panning background.
+
+    Args:
+        numbers: what to draw from.
+        things: how many discs and bars.
+        speed: their typical speed in frame sizes per second; the background pans at a third of it.
+    """
+    made: list[Thing] = []
+    for number in range(things):
+        a, b, c, d, e = _uniform(5, numbers).tolist()
+        centre, heading = (0.2 + 0.6 * a, 0.2 + 0.6 * b), TURN * c
+        velocity = (speed * math.cos(heading), speed * math.sin(heading))
+        swing = (velocity[0] * 2 / TURN, velocity[1] * 2 / TURN)  # peak speed as asked, period 2 s
+        paths = (
+            Linear(centre, velocity),
+            Circular(centre, speed * 2 / TURN, 2.0, c),
+            Oscillating(centre, swing, 2.0, d),
+        )
+        texture = _random_texture(numbers)
+        spin = 0.2 * (e - 0.5)
+        if number % 2:
+            made.append(
+                Bar(paths[number % 3], 0.3 + 0.3 * d, 0.08 + 0.08 * e, texture, angle_turns=d, turns_per_second=spin)
+            )
+        else:
+            made.append(Disc(paths[number % 3], 0.08 + 0.12 * d, texture, turns_per_second=spin))
+    pan = TURN * float(_uniform(1, numbers))
+    camera = Linear((0.0, 0.0), (speed / 3 * math.cos(pan), speed / 3 * math.sin(pan)))
+    return Scene(tuple(made), _random_texture(numbers), camera)
+
+
+# --- parts
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """A place in the frame in frame heights, and a clockwise angle."""
+
+    x: float
+    y: float
+    turns: float
+
+    def local(self, x: Points, y: Points) -> tuple[Points, Points]:
+        """Points of the frame as seen from here."""
+        return _turned(x - self.x, y - self.y, -self.turns)
+
+    def placed(self, x: Points, y: Points) -> tuple[Points, Points]:
+        """The way back."""
+        x, y = _turned(x, y, self.turns)
+        return x + self.x, y + self.y
+
+
+def _turned(x: Points, y: Points, turns: float) -> tuple[Points, Points]:
+    cos, sin = math.cos(TURN * turns), math.sin(TURN * turns)
+    return cos * x - sin * y, sin * x + cos * y
+
+
+def _pixel_centres(height: int, width: int) -> tuple[Float64[Tensor, "height width"], Float64[Tensor, "height width"]]:
+    """x and y of every pixel's centre in frame heights."""
+    if height < 1 or width < 1:
+        raise BadArgument(f"the frame is {width}x{height}; expected at least one pixel")
+    rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height
+    columns = (torch.arange(width, dtype=torch.float64) + 0.5) / height
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return x, y
+
+
+def _near(places: Float64[Tensor, " places"], centre: float, reach: float) -> slice:
+    """Those of the rising `places` within reach of the centre."""
+    edges = torch.tensor([centre - reach, centre + reach], dtype=torch.float64)
+    begin, end = torch.searchsorted(places, edges).tolist()
+    return slice(begin, end)
+
+
+def _float64(seconds: Times) -> Seconds:
+    if isinstance(seconds, Timeline):
+        return seconds.seconds
+    if isinstance(seconds, Tensor):
+        return seconds.to(torch.float64)
+    return torch.tensor([float(time) for time in seconds], dtype=torch.float64)
+
+
+def _pair(values: Pair) -> Float64[Tensor, "2"]:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _uniform(count: int, numbers: torch.Generator) -> Float64[Tensor, " count"]:
+    return torch.rand(count, generator=numbers, dtype=torch.float64)
+
+
+def _random_texture(numbers: torch.Generator) -> Texture:
+    seed = int(torch.randint(2**31, (1,), generator=numbers))
+    red, green, blue = (0.2 + 0.6 * _uniform(3, numbers)).tolist()
+    return Texture(seed, (red, green, blue))
