@@ -210,13 +210,16 @@ def _sane(stamp: int | None) -> bool:
 class Decoding:
     """One pass over a source; iterate over it for (picture, pts), pts rising.
 
-    Packets that cannot be demuxed or decoded, and pictures that the decoder marks as damaged, are skipped
-    and counted in `frames_lost`.
+    Packets that cannot be demuxed or decoded are skipped and counted in `frames_lost`. Pictures of which the
+    decoder had to make up a part come like any others, since with several threads it is chance which of them it
+    marks; those that are marked are counted in `frames_concealed`.
 
     Attributes:
         time_base: seconds per unit of pts.
         position: pts of the picture given last; None before the first, or after a jump.
-        frames_lost: packets and pictures left out so far.
+        from_start: whether no jump has been made.
+        frames_lost: packets left out so far.
+        frames_concealed: pictures so far that are partly made up.
         size_refused: whether the decoder turned the declared frame size down.
     """
 
@@ -228,6 +231,8 @@ class Decoding:
         rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self._frame_ticks = max(1, round(1 / (rate * self.time_base)))
         self.frames_lost = 0
+        self.frames_concealed = 0
+        self.from_start = True
         self.size_refused = False
         self._begin(self._demux())
 
@@ -239,8 +244,8 @@ class Decoding:
 
     @property
     def damaged(self) -> bool:
-        """Whether anything had to be left out or repaired so far."""
-        return self.frames_lost > 0 or self.times_repaired > 0
+        """Whether anything had to be left out, made up or repaired so far."""
+        return self.frames_lost + self.frames_concealed + self.times_repaired > 0
 
     @property
     def times_repaired(self) -> int:
@@ -275,6 +280,7 @@ class Decoding:
     def jump(self, key_pts: int) -> None:
         """Goes on from the key frame at `key_pts`; there is no next picture where the container cannot seek."""
         self._pictures.close()
+        self.from_start = False
         try:
             self.container.seek(key_pts, stream=self.stream)
             packets = self._demux()
@@ -315,8 +321,6 @@ class Decoding:
             self.size_refused |= isinstance(error, av.error.ArgumentError) and not self.stream.codec_context.width
             return
         for picture in pictures:
-            if picture.is_corrupt:
-                self.frames_lost += 1
-                continue
+            self.frames_concealed += picture.is_corrupt
             self.source.check_size(picture.width, picture.height)
             yield picture, self._clock.read(picture.pts, picture.dts)

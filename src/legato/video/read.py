@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -103,13 +103,13 @@ class Video:
     `frame.pixels.permute(1, 2, 0).numpy()` is an image for OpenCV (in RGB order) without a copy.
 
     Frames keep the times of the file, also where they start at another time than 0. Damage does not end a
-    pass: what cannot be decoded, or what the decoder marks as damaged, is left out and counted in
-    `frames_lost`.
+    pass: packets that cannot be decoded are left out and counted in `frames_lost`; frames of which the decoder
+    made up a part are given, as players show them, and counted in `frames_concealed`.
 
-    Random access (`at`, an index, `between`) gives just the frames that iterating gives. The first use reads
-    through the packets once, without decoding; in a sound file frames are then reached by seeking, in a
-    damaged one by decoding from the start. Damage that only decoding would show, in a part that has not
-    been decoded yet, may go unnoticed by an index.
+    Random access (`at`, an index, `between`) gives the frames that iterating gives. The first use reads
+    through the packets once, without decoding, unless a complete pass has been made; frames are then reached
+    by seeking, or in a damaged file by decoding from the start. Before a complete pass the packets are
+    believed, and in a damaged file they may promise frames that turn out to be beyond decoding.
 
     Attributes:
         info: what the file says about itself.
@@ -135,34 +135,35 @@ class Video:
 
     @property
     def frames_lost(self) -> int:
-        """Damaged packets and pictures left out so far in the pass begun last."""
+        """Packets that could not be decoded, and are left out, so far in the last pass from the start."""
         return self._latest.frames_lost
 
     @property
+    def frames_concealed(self) -> int:
+        """Frames that the decoder marked as partly made up, so far in the last pass from the start."""
+        return self._latest.frames_concealed
+
+    @property
     def times_repaired(self) -> int:
-        """Missing, repeated or falling times replaced so far in the pass begun last."""
+        """Missing, repeated or falling times replaced so far in the last pass from the start."""
         return self._latest.times_repaired
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._pass(self._from_start)
+        return self._developed(self._from_start())
 
     def between(self, start_seconds: Seconds, end_seconds: Seconds) -> Iterator[Frame]:
         """Frames with times from `start_seconds` up to, but not including, `end_seconds`.
 
         Raises:
             BadArgument: the end comes before the start.
+            VideoError: a live stream, which has no random access.
         """
         if not start_seconds <= end_seconds:
             raise BadArgument(f"the span from {start_seconds} to {end_seconds} s runs backwards; swap the two")
+        self._check_random_access()
         start_clock, end_clock = self._clock_like(start_seconds), self._clock_like(end_seconds)
-
-        def first(times: list[int]) -> int:
-            return min(bisect_left(times, start_seconds, key=start_clock), len(times) - 1)
-
-        return self._pass(
-            lambda: self._seeker.pass_from(first),
-            ends=lambda pts: start_clock(pts) < start_seconds or end_clock(pts) >= end_seconds,
-        )
+        pictures = self._seeker.pictures(lambda times: bisect_left(times, start_seconds, key=start_clock))
+        return self._developed(itertools.takewhile(lambda shown: end_clock(shown[1]) < end_seconds, pictures))
 
     def at(self, seconds: Seconds) -> Frame:
         """The frame on show at a time: the last one whose time is not after `seconds`.
@@ -171,10 +172,11 @@ class Video:
 
         Raises:
             BadArgument: `seconds` lies before the first frame.
+            VideoError: a live stream, which has no random access.
         """
         clock = self._clock_like(seconds)
 
-        def locate(times: list[int]) -> int:
+        def locate(times: Sequence[int]) -> int:
             shown = bisect_right(times, seconds, key=clock) - 1
             if shown < 0 or seconds != seconds:
                 raise BadArgument(
@@ -189,9 +191,10 @@ class Video:
 
         Raises:
             IndexError: there are fewer frames.
+            VideoError: a live stream, which has no random access.
         """
 
-        def locate(times: list[int]) -> int:
+        def locate(times: Sequence[int]) -> int:
             if not -len(times) <= at < len(times):
                 raise IndexError(f"there is no frame {at} in {self.info.path}, which has {len(times)}")
             return at % len(times)
@@ -207,8 +210,8 @@ class Video:
         """
         if max_frames is not None and max_frames < 1:
             raise BadArgument(f"max_frames is {max_frames}; expected 1 or more, or None for all")
-        with contextlib.closing(self._pass(self._from_start)) as frames_ahead:
-            frames = list(itertools.islice(frames_ahead, max_frames))
+        with contextlib.closing(self._developed(self._from_start())) as run:
+            frames = list(itertools.islice(run, max_frames))
         if not frames:
             raise _no_frames(self._latest)
         first = frames[0]
@@ -246,38 +249,38 @@ class Video:
         length = f", {info.duration_seconds:.3f} s" if info.duration_seconds is not None else ""
         return f"Video({info.path!r}, {info.codec}, {info.width}x{info.height}{rate}{length})"
 
-    def _pass(
-        self, begin: Callable[[], Decoding], ends: Callable[[int], bool] = lambda pts: False
-    ) -> Generator[Frame, None, None]:
-        frames = self._frames(begin, ends)
-        self._running.add(frames)
-        return frames
-
-    def _frames(self, begin: Callable[[], Decoding], ends: Callable[[int], bool]) -> Generator[Frame, None, None]:
+    def _from_start(self) -> Iterator[tuple[VideoFrame, int]]:
+        """Pictures of a pass from the start; the first one goes on from the picture that opening has decoded."""
         self._check_open()
-        decoding = self._latest = begin()
-        darkroom = Darkroom(self._size_px)
-        try:
-            for picture, pts in decoding:
-                if self._closed or ends(pts):
-                    return
-                yield self._developed(darkroom, picture, pts)
-        finally:
-            self._seeker.note(decoding)
-            decoding.close()
-
-    def _from_start(self) -> Decoding:
-        """The first pass goes on from the picture that opening has decoded."""
         decoding, self._opening = self._opening or Decoding(self._source), None
-        return decoding
+        self._latest = decoding
+        with contextlib.closing(decoding):
+            yield from self._seeker.watch(decoding, remember=not self._source.is_url)
+
+    def _developed(self, pictures: Iterator[tuple[VideoFrame, int]]) -> Generator[Frame, None, None]:
+        run = self._develop(pictures)
+        self._running.add(run)
+        return run
+
+    def _develop(self, pictures: Iterator[tuple[VideoFrame, int]]) -> Generator[Frame, None, None]:
+        darkroom = Darkroom(self._size_px)
+        for picture, pts in pictures:
+            if self._closed:
+                return
+            yield self._frame(darkroom, picture, pts)
 
     def _fetch(self, locate: Locate) -> Frame:
-        self._check_open()
-        return self._developed(self._darkroom, *self._seeker.picture(locate))
+        self._check_random_access()
+        return self._frame(self._darkroom, *self._seeker.picture(locate))
 
-    def _developed(self, darkroom: Darkroom, picture: VideoFrame, pts: int) -> Frame:
+    def _frame(self, darkroom: Darkroom, picture: VideoFrame, pts: int) -> Frame:
         pixels = torch.from_numpy(darkroom.develop(picture)).permute(2, 0, 1)
         return Frame(pixels, pts, self.info.time_base, picture.key_frame)
+
+    def _check_random_access(self) -> None:
+        self._check_open()
+        if self._source.is_url and self.info.duration_seconds is None:
+            raise VideoError(f"{self.info.path} is a live stream; iterate over it, or record it first")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,9 +1,10 @@
 """Random access that gives just the pictures that decoding from the start gives."""
 
 import contextlib
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from av.video.frame import VideoFrame
@@ -13,50 +14,88 @@ from legato.video.decode import Decoding, Source
 
 __all__ = ["Locate", "Seeker"]
 
-Locate = Callable[[list[int]], int]
-"""Picks a place in a list of all presentation times, rising."""
+Locate = Callable[[Sequence[int]], int | None]
+"""Picks a place in the rising presentation times of all pictures; None where there is nothing to pick."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Presentation times of all pictures, rising, and of those to start decoding from; None if no seek is safe."""
+    """Presentation times of all pictures, rising.
 
-    pts: list[int]
-    keys: list[int] | None
+    Attributes:
+        pts: the times.
+        keys: those that decoding can start from; None if seeking has proved unsafe.
+        decoded: whether decoding has shown these pictures; if not, packets only promise them.
+    """
+
+    pts: Sequence[int]
+    keys: Sequence[int] | None
+    decoded: bool
+
+    def key_before(self, pts: int) -> int | None:
+        at = 0 if self.keys is None else bisect_right(self.keys, pts)
+        return self.keys[at - 1] if self.keys is not None and at else None
 
 
 class Seeker:
     """Finds pictures of a source by their place among all presentation times.
 
-    The times come from the packets alone while these are sound: each has a time of its own and none is
-    damaged. Then a picture is reached by seeking to the key frame before it. As soon as decoding shows
-    damage that the packets did not, everything is decoded once for its times, and pictures are reached by
-    decoding from the start.
+    The times come from a complete pass if there has been one, else from the packets, without decoding, if
+    these look sound. A picture is reached by seeking to the key frame before it. What turns out not to be as
+    expected on the way there lowers the trust by a step: from packets to a pass of decoding for the times
+    alone, from seeking to decoding from the start.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._sound = True
         self._table: _Table | None = None
+        self._trusts_packets = True
         self._decoding: Decoding | None = None
         self._lock = Lock()
 
+    def watch(self, decoding: Decoding, *, remember: bool = True) -> Iterator[tuple[VideoFrame, int]]:
+        """The pictures of a pass from the start; learns from them, and all their times unless told not to."""
+        pts, keys = array("q"), array("q")
+        try:
+            for picture, at in decoding:
+                if remember:
+                    pts.append(at)
+                    if picture.key_frame:
+                        keys.append(at)
+                yield picture, at
+            if remember:
+                self._table = _Table(pts, None if decoding.damaged else keys, decoded=True)
+        finally:
+            if decoding.damaged:
+                self._doubt_packets()
+
     def picture(self, locate: Locate) -> tuple[VideoFrame, int]:
-        """The picture that `locate` picks, and its pts."""
+        """The picture that `locate` picks, and its pts; `locate` raises where there is none."""
         with self._lock:
             decoding, self._decoding = self._decoding or Decoding(self._source), None
             self._decoding = self._reach(locate, decoding)
+            assert self._decoding is not None
             return next(self._decoding)
 
-    def pass_from(self, locate: Locate) -> Decoding:
-        """A new pass whose next picture is the one that `locate` picks."""
-        with self._lock:
-            return self._reach(locate, Decoding(self._source))
+    def pictures(self, locate: Locate) -> Iterator[tuple[VideoFrame, int]]:
+        """The picture that `locate` picks and those after it, with their pts."""
+        last: int | None = None
 
-    def note(self, decoding: Decoding) -> None:
-        """Learns from a pass whether the packets' times can be trusted."""
-        if decoding.damaged and self._sound:
-            self._sound, self._table = False, None
+        def locate_next(times: Sequence[int]) -> int | None:
+            at = locate(times) if last is None else bisect_right(times, last)
+            return at if at is not None and at < len(times) else None
+
+        decoding: Decoding | None = Decoding(self._source)
+        try:
+            while decoding is not None:
+                with self._lock:
+                    decoding = self._reach(locate_next, decoding)
+                if decoding is not None:
+                    picture, last = next(decoding)
+                    yield picture, last
+        finally:
+            if decoding is not None:
+                decoding.close()
 
     def close(self) -> None:
         """Frees the file."""
@@ -65,61 +104,73 @@ class Seeker:
                 self._decoding.close()
             self._decoding = None
 
-    def _reach(self, locate: Locate, decoding: Decoding) -> Decoding:
-        """Sends `decoding` to the picture that `locate` picks, or closes it and returns one that is there."""
+    def _reach(self, locate: Locate, decoding: Decoding) -> Decoding | None:
+        """Sends `decoding` to the picture that `locate` picks, or closes it and returns a pass that is there."""
         try:
             while True:
                 table = self._table = self._table or self._make_table()
-                pts = table.pts[locate(table.pts)]
-                start = _start_of(table, pts)
-                here = decoding.position
-                if start is None and here is not None and here >= pts:
+                place = locate(table.pts)
+                if place is None:
                     decoding.close()
-                    decoding = Decoding(self._source)
-                elif start is not None and (here is None or not start <= here < pts):
-                    decoding.jump(start)
-                arrived = decoding.skip_to(pts)
-                self.note(decoding)
-                if arrived and (start is None or self._sound):
+                    return None
+                pts = table.pts[place]
+                key, here = table.key_before(pts), decoding.position
+                next_one = here is not None and place > 0 and table.pts[place - 1] == here
+                if key is None:
+                    if not decoding.from_start or (here is not None and here >= pts):
+                        decoding.close()
+                        decoding = Decoding(self._source)
+                elif not next_one and not (here is not None and key <= here < pts):
+                    decoding.jump(key)
+                if decoding.skip_to(pts) and not (key is not None and decoding.damaged):
                     return decoding
-                if start is None:
-                    raise VideoError(f"{self._source.place} does not decode to the same frames twice; copy it anew")
-                self._sound, self._table = False, None
+                self._lower_trust(table)
                 decoding.close()
                 decoding = Decoding(self._source)
         except BaseException:
             decoding.close()
             raise
 
+    def _lower_trust(self, table: _Table) -> None:
+        if not table.decoded:
+            self._doubt_packets()
+        elif table.keys is not None:
+            self._table = replace(table, keys=None)
+        else:
+            raise VideoError(f"{self._source.place} does not decode to the same frames twice; read it in order")
+
+    def _doubt_packets(self) -> None:
+        self._trusts_packets = False
+        if self._table is not None and not self._table.decoded:
+            self._table = None
+
     def _make_table(self) -> _Table:
+        if self._trusts_packets:
+            with contextlib.closing(Decoding(self._source)) as decoding:
+                promised = _table_of_packets(decoding)
+            if promised is not None:
+                return promised
         with contextlib.closing(Decoding(self._source)) as decoding:
-            table = _table_of_packets(decoding) if self._sound else None
-        if table is not None:
-            return table
-        self._sound = False
-        with contextlib.closing(Decoding(self._source)) as decoding:
-            return _Table([pts for _, pts in decoding], None)
+            for _ in self.watch(decoding):
+                pass
+        assert self._table is not None
+        return self._table
 
 
 def _table_of_packets(decoding: Decoding) -> _Table | None:
-    """All times without decoding; None where the packets do not tell them for sure."""
-    pts: list[int] = []
-    keys: list[int] = []
+    """What the packets promise; None where they contradict themselves."""
+    pts, keys = array("q"), array("q")
+    latest = None
     for packet in decoding.packets():
         if packet.pts is None or packet.corrupt:
             return None
         if packet.key:
+            if latest is not None and packet.pts <= latest:
+                return None
             keys.append(packet.pts)
         if not packet.hidden:
             pts.append(packet.pts)
+        latest = packet.pts if latest is None else max(latest, packet.pts)
     if decoding.damaged or not keys or len(set(pts)) < len(pts):
         return None
-    return _Table(sorted(pts), sorted(keys))
-
-
-def _start_of(table: _Table, pts: int) -> int | None:
-    """The key frame to decode from on the way to `pts`; None for the start of the file."""
-    if table.keys is None:
-        return None
-    at = bisect_right(table.keys, pts) - 1
-    return table.keys[at] if at >= 0 else None
+    return _Table(sorted(pts), keys, decoded=False)
