@@ -46,8 +46,10 @@ __all__ = [
     "random_scene",
 ]
 
-Times = Timeline | Iterable[int | float | Fraction] | Tensor
-Pair = tuple[float, float]
+Moment = int | float | Fraction
+Times = Timeline | Iterable[Moment] | Tensor
+Number = int | float
+Pair = tuple[Number, Number]
 Seconds = Float64[Tensor, " time"]
 Points = Float64[Tensor, "*points"]
 Light = Callable[[Seconds], Seconds]
@@ -98,9 +100,9 @@ class Circular(Path):
     """
 
     centre: Pair = (0.5, 0.5)
-    radius: float = 0.25
-    period_seconds: float = 2.0
-    phase_turns: float = 0.0
+    radius: Number = 0.25
+    period_seconds: Number = 2.0
+    phase_turns: Number = 0.0
 
     def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
         """Positions at the given times."""
@@ -114,8 +116,8 @@ class Oscillating(Path):
 
     centre: Pair = (0.5, 0.5)
     amplitude: Pair = (0.25, 0.0)
-    period_seconds: float = 2.0
-    phase_turns: float = 0.0
+    period_seconds: Number = 2.0
+    phase_turns: Number = 0.0
 
     def __call__(self, seconds: Seconds) -> Float64[Tensor, "time 2"]:
         """Positions at the given times."""
@@ -127,7 +129,7 @@ class Oscillating(Path):
 class Waypoints(Path):
     """Straight from point to point, `points` being (seconds, (x, y)); at rest before the first and after the last."""
 
-    points: tuple[tuple[float, Pair], ...]
+    points: tuple[tuple[Number, Pair], ...]
 
     def __post_init__(self) -> None:
         times = [time for time, _ in self.points]
@@ -152,9 +154,9 @@ class Waypoints(Path):
 class Flash:
     """A camera flash: `gain` from `at_seconds` on for `for_seconds`, 1 otherwise."""
 
-    at_seconds: float
-    for_seconds: float
-    gain: float = 4.0
+    at_seconds: Number
+    for_seconds: Number
+    gain: Number = 4.0
 
     def __call__(self, seconds: Seconds) -> Seconds:
         """Gain at the given times."""
@@ -166,10 +168,10 @@ class Flash:
 class Fade:
     """From gain `start` at `from_seconds` evenly to gain `end` at `to_seconds`; constant before and after."""
 
-    from_seconds: float
-    to_seconds: float
-    start: float = 0.0
-    end: float = 1.0
+    from_seconds: Number
+    to_seconds: Number
+    start: Number = 0.0
+    end: Number = 1.0
 
     def __call__(self, seconds: Seconds) -> Seconds:
         """Gain at the given times."""
@@ -196,13 +198,13 @@ class Texture:
     """
 
     seed: int = 0
-    colour: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    contrast: float = 0.15
-    finest: float = 0.05
-    coarsest: float = 0.5
+    colour: tuple[Number, Number, Number] = (0.5, 0.5, 0.5)
+    contrast: Number = 0.15
+    finest: Number = 0.05
+    coarsest: Number = 0.5
 
     def paint(
-        self, x: Float64[Tensor, " width"], y: Float64[Tensor, " height"], turns: float = 0.0
+        self, x: Float64[Tensor, " width"], y: Float64[Tensor, " height"], turns: Number = 0.0
     ) -> Float32[Tensor, "3 height width"]:
         """The pattern, turned clockwise, at columns `x` and rows `y` in frame heights from its origin."""
         numbers = torch.Generator().manual_seed(self.seed)
@@ -227,8 +229,8 @@ class Thing(ABC):
 
     path: Path
     texture: Texture
-    angle_turns: float
-    turns_per_second: float
+    angle_turns: Number
+    turns_per_second: Number
 
     @property
     @abstractmethod
@@ -239,7 +241,7 @@ class Thing(ABC):
     def distance(self, x: Points, y: Points) -> Points:
         """Distance to its edge, negative inside, of points relative to its centre and before it is turned."""
 
-    def turns(self, seconds: float) -> float:
+    def turns(self, seconds: Number) -> float:
         """How far it is turned at a time."""
         return self.angle_turns + self.turns_per_second * seconds
 
@@ -249,10 +251,10 @@ class Disc(Thing):
     """A round thing."""
 
     path: Path
-    radius: float = 0.15
+    radius: Number = 0.15
     texture: Texture = Texture(seed=1)
-    angle_turns: float = 0.0
-    turns_per_second: float = 0.0
+    angle_turns: Number = 0.0
+    turns_per_second: Number = 0.0
 
     @property
     def reach(self) -> float:
@@ -269,11 +271,11 @@ class Bar(Thing):
     """A rectangle, `length` along x before it is turned, `breadth` along y."""
 
     path: Path
-    length: float = 0.4
-    breadth: float = 0.1
+    length: Number = 0.4
+    breadth: Number = 0.1
     texture: Texture = Texture(seed=2)
-    angle_turns: float = 0.0
-    turns_per_second: float = 0.0
+    angle_turns: Number = 0.0
+    turns_per_second: Number = 0.0
 
     @property
     def reach(self) -> float:
@@ -353,18 +355,18 @@ class Scene(World):
             return torch.empty(len(times), 0, 2, dtype=torch.float64)
         return torch.stack([thing.path(times) for thing in self.things], 1) - self.camera(times)[:, None]
 
-    def motion(self, from_seconds: float, to_seconds: float, height: int, width: int) -> Motion:
+    def motion(self, from_seconds: Moment, to_seconds: Moment, height: int, width: int) -> Motion:
         """Exact optical flow between two times, forwards or backwards."""
         x, y = _pixel_centres(height, width)
-        aspect = width / height
-        layer = self._layer(x, y, from_seconds, aspect)
+        aspect, start, end = width / height, float(from_seconds), float(to_seconds)
+        layer = self._layer(x, y, start, aspect)
         x_then, y_then = torch.empty_like(x), torch.empty_like(y)
         for number in range(len(self.things) + 1):
             here = layer == number
-            local = self._pose(number, from_seconds, aspect).local(x[here], y[here])
-            x_then[here], y_then[here] = self._pose(number, to_seconds, aspect).placed(*local)
+            local = self._pose(number, start, aspect).local(x[here], y[here])
+            x_then[here], y_then[here] = self._pose(number, end, aspect).placed(*local)
         inside = (x_then >= 0) & (x_then < aspect) & (y_then >= 0) & (y_then < 1)
-        visible = inside & (self._layer(x_then, y_then, to_seconds, aspect) == layer)
+        visible = inside & (self._layer(x_then, y_then, end, aspect) == layer)
         flow = height * torch.stack([x_then - x, y_then - y])
         return Motion(flow.float(), visible, layer)
 
@@ -418,7 +420,7 @@ class Film(World):
     """
 
     scenes: tuple[Scene, ...]
-    cuts: tuple[int | float | Fraction, ...] = ()
+    cuts: tuple[Moment, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.scenes) != len(self.cuts) + 1 or any(b <= a for a, b in itertools.pairwise(self.cuts)):
@@ -438,7 +440,7 @@ class Film(World):
         return pictures
 
 
-def random_scene(numbers: torch.Generator, *, things: int = 4, speed: float = 0.3) -> Scene:
+def random_scene(numbers: torch.Generator, *, things: int = 4, speed: Number = 0.3) -> Scene:
     """Discs and bars in unlike colours on straight, round and swinging paths before a panning background.
 
     Args:
