@@ -95,7 +95,7 @@ class TransNetCuts:
 def _quiet(network: type) -> type:
     """The network without its constructor's habit of seeding every global generator of the process."""
 
-    class Quiet(network):  # type: ignore[misc, valid-type]
+    class Quiet(network):
         def __init__(self, device: str) -> None:
             with torch.random.fork_rng(devices=[]):
                 super().__init__(device=device)
