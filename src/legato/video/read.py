@@ -158,7 +158,7 @@ class Video:
             BadArgument: the end comes before the start.
             VideoError: a live stream, which has no random access.
         """
-        if not start_seconds <= end_seconds:
+        if not float(start_seconds) <= float(end_seconds):
             raise BadArgument(f"the span from {start_seconds} to {end_seconds} s runs backwards; swap the two")
         self._check_random_access()
         start_clock, end_clock = self._clock_like(start_seconds), self._clock_like(end_seconds)
