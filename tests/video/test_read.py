@@ -1,7 +1,9 @@
 """Reading in order: times, sizes, rotation, and the shape of what comes out."""
 
 from fractions import Fraction
+from itertools import pairwise
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -138,7 +140,7 @@ def test_times_that_do_not_rise_are_repaired_and_counted(make_clip, tmp_path):
     with open_video(joined) as video:
         times = [frame.time for frame in video]
         assert len(times) == 10
-        steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        steps = [b - a for a, b in pairwise(times)]
         assert min(steps) > 0
         assert steps[:4] == [Fraction(1, 25)] * 4
         assert steps[5:] == [Fraction(1, 10)] * 4  # the second part keeps its own pace
@@ -168,8 +170,6 @@ def test_a_change_of_size_goes_on_but_cannot_be_read_at_once(make_clip, tmp_path
 
 
 def test_a_second_video_stream_is_read_on_request(make_clip, tmp_path):
-    import av
-
     both = tmp_path / "both.mkv"
     sources = [av.open(str(make_clip(f"{i}.mkv", 3, size))) for i, size in enumerate([(48, 64), (32, 32)])]
     with av.open(str(both), "w") as output:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import dropwhile
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -28,6 +28,7 @@ MAX_SIDE_PX = 16384
 MAX_PIXELS = 2**27
 
 _TIMEOUT_SECONDS = 10.0
+_SEEK_MARGIN_SECONDS = 1
 # A demuxer that fails this often without one packet in between has nothing more to give.
 _MAX_FAILURES = 16
 # AVFMT_FLAG_GENPTS, which PyAV sets: FFmpeg makes up missing times without a word, and wrong ones for B-frames.
@@ -278,15 +279,25 @@ class Decoding:
             yield Packet(packet.pts, packet.is_keyframe, packet.is_corrupt, packet.is_discard)
 
     def jump(self, key_pts: int) -> None:
-        """Goes on from the key frame at `key_pts`; there is no next picture where the container cannot seek."""
+        """Goes on from the key frame at `key_pts`; there is no next picture where that cannot be sought."""
         self._pictures.close()
         self.from_start = False
-        try:
-            self.container.seek(key_pts, stream=self.stream)
+        self._begin(self._packets_from(key_pts))
+
+    def _packets_from(self, key_pts: int) -> Iterator[av.Packet]:
+        # Some containers are sought by decoding time, which is before `key_pts`: those overshoot at first.
+        for margin in (0, round(_SEEK_MARGIN_SECONDS / self.time_base)):
+            try:
+                self.container.seek(key_pts - margin, stream=self.stream)
+            except (av.FFmpegError, OverflowError):
+                continue
             packets = self._demux()
-        except (av.FFmpegError, OverflowError):
-            packets = iter(())
-        self._begin(dropwhile(lambda packet: packet.pts != key_pts, packets))
+            for packet in packets:
+                if packet.pts == key_pts:
+                    return chain([packet], packets)
+                if packet.dts is not None and packet.dts > key_pts:
+                    break
+        return iter(())
 
     def close(self) -> None:
         """Frees the file and the decoder."""
