@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -150,7 +150,7 @@ class ReuseEncoder:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
-    ) -> Self:
+    ) -> "ReuseEncoder":
         """Load a bundled encoder, a local folder, or a model of the Hugging Face hub by name.
 
         Args:
@@ -200,7 +200,6 @@ class ReuseEncoder:
         """
         return self.batch([frame], [state], refresh=refresh)[0]
 
-    @torch.inference_mode()
     def batch(
         self, frames: Sequence[Frame], states: Sequence[StreamState | None], *, refresh: bool = False
     ) -> list[Encoded]:
@@ -220,22 +219,40 @@ class ReuseEncoder:
         """
         if len(frames) != len(states):
             raise BadArgument(f"{len(frames)} frames and {len(states)} states; expected one state per frame")
-        steps = [self._look(frame, state, refresh) for frame, state in zip(frames, states, strict=True)]
-        started = time.perf_counter()
-        active = [step for step in steps if step.plan.mode != "hold"]
-        fresh = dict(zip(map(id, active), self._encode(active), strict=True)) if active else {}
-        encoded = [self._remember(step, fresh.get(id(step))) for step in steps]
+        with torch.inference_mode():
+            steps = [self._look(frame, state, refresh) for frame, state in zip(frames, states, strict=True)]
+            started = time.perf_counter()
+            active = [step for step in steps if step.plan.mode != "hold"]
+            fresh = dict(zip(map(id, active), self._encode(active), strict=True)) if active else {}
+            followed = [self._remember(step, fresh.get(id(step))) for step in steps]
+        # outside of inference mode, so that what the caller gets are ordinary tensors
+        features = [self._features(state) for state in followed]
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elapsed = time.perf_counter() - started
-        return [self._encoded(step, state, elapsed) for step, state in zip(steps, encoded, strict=True)]
+        return [
+            Encoded(
+                seconds=state.seconds,
+                tokens=tokens[self.parts.prefix :],
+                cls=tokens[0] if self.parts.cls else None,
+                pooled=pooled,
+                age_seconds=state.seconds - state.recomputed_at,
+                plan=step.plan,
+                change=step.change,
+                motion=step.motion,
+                cut=step.cut,
+                state=state,
+                look_seconds=step.look_seconds,
+                encode_seconds=elapsed,
+            )
+            for step, state, (tokens, pooled) in zip(steps, followed, features, strict=True)
+        ]
 
-    @torch.inference_mode()
     def dense(self, frame: Frame) -> Float[Tensor, "all_tokens channels"]:
         """Encode a frame with the stock model alone: prefix and patch tokens of the chosen layer."""
-        hidden = self._embed_all(self.fit(frame))
-        rotary = self._rotary
-        return self._run_layers(hidden, rotary)[0]
+        with torch.inference_mode():
+            hidden = self._run_layers(self._embed_all(self.fit(frame)), self._rotary)
+        return hidden[0].clone()
 
     def fit(self, frame: Frame) -> Tensor:
         """Resize a frame's picture to the encoder's size, `uint8 (3, height, width)`."""
@@ -372,23 +389,12 @@ class ReuseEncoder:
             step.cuts, memory,
         )  # fmt: skip
 
-    def _encoded(self, step: _Step, state: StreamState, encode_seconds: float) -> Encoded:
-        tokens = state.tokens.clone()  # the caller may do as he likes with it
+    @torch.no_grad()
+    def _features(self, state: StreamState) -> tuple[Tensor, Tensor | None]:
+        """Tokens and pooled output as the caller gets them: copies, so that the stream is out of his reach."""
+        tokens = state.tokens.clone()
         pool = self.parts.pool if self.layer is None else None
-        return Encoded(
-            seconds=state.seconds,
-            tokens=tokens[self.parts.prefix :],
-            cls=tokens[0] if self.parts.cls else None,
-            pooled=pool(tokens[None])[0] if pool else None,
-            age_seconds=state.seconds - state.recomputed_at,
-            plan=step.plan,
-            change=step.change,
-            motion=step.motion,
-            cut=step.cut,
-            state=state,
-            look_seconds=step.look_seconds,
-            encode_seconds=encode_seconds,
-        )
+        return tokens, pool(tokens[None])[0] if pool else None
 
 
 def _why_start_over(frame: Frame, state: StreamState | None) -> str | None:

@@ -4,7 +4,7 @@ import os
 import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ class StreamState:
         os.replace(part, path)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "StreamState":
         """Read a state that `save` wrote.
 
         Raises:
