@@ -109,7 +109,8 @@ class Source:
             raise NotAVideo(f"{path} is empty (0 bytes); expected a video file: copy or record it again")
 
     def _opening_failed(self, error: av.FFmpegError) -> VideoError:
-        why = error.strerror or type(error).__name__
+        late = isinstance(error, av.error.ExitError)
+        why = f"no answer within {_TIMEOUT_SECONDS:g} s" if late else error.strerror or type(error).__name__
         if self.is_url:
             return VideoNotFound(f"{self.place} cannot be opened: {why}; check the address and the network")
         if not os.access(self.place, os.R_OK):
@@ -222,6 +223,7 @@ class Decoding:
         frames_lost: packets left out so far.
         frames_concealed: pictures so far that are partly made up.
         size_refused: whether the decoder turned the declared frame size down.
+        last_error: what FFmpeg said of the packet left out last.
     """
 
     def __init__(self, source: Source) -> None:
@@ -235,6 +237,7 @@ class Decoding:
         self.frames_concealed = 0
         self.from_start = True
         self.size_refused = False
+        self.last_error = ""
         self._begin(self._demux())
 
     def _begin(self, packets: Iterator[av.Packet]) -> None:
@@ -313,9 +316,13 @@ class Decoding:
                     if packet.size:  # an empty one would tell the decoder that the stream is over
                         yield packet
                 return
-            except av.FFmpegError:
+            except av.error.ExitError as error:
+                raise VideoError(
+                    f"{self.source.place} has sent nothing for {_TIMEOUT_SECONDS:g} s; open it again"
+                ) from error
+            except av.FFmpegError as error:
                 failures += 1
-                self.frames_lost += 1
+                self._lose(error)
 
     def _decode(self, packets: Iterator[av.Packet]) -> Generator[tuple[VideoFrame, int], None, None]:
         for packet in packets:
@@ -328,10 +335,14 @@ class Decoding:
         except MemoryError as error:
             raise VideoTooLarge(f"{self.source.place}: not enough memory to decode its frames") from error
         except av.FFmpegError as error:
-            self.frames_lost += 1
+            self._lose(error)
             self.size_refused |= isinstance(error, av.error.ArgumentError) and not self.stream.codec_context.width
             return
         for picture in pictures:
             self.frames_concealed += picture.is_corrupt
             self.source.check_size(picture.width, picture.height)
             yield picture, self._clock.read(picture.pts, picture.dts)
+
+    def _lose(self, error: av.FFmpegError) -> None:
+        self.frames_lost += 1
+        self.last_error = error.strerror or type(error).__name__

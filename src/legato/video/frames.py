@@ -23,12 +23,21 @@ class Frame:
         pts: presentation time in units of `time_base`.
         time_base: seconds per unit of `pts`, exact.
         key: whether the codec stored this frame whole (a random-access point).
+
+    Raises:
+        BadArgument: pixels are of another dtype or shape.
     """
 
     pixels: UInt8[Tensor, "3 height width"]
     pts: int
     time_base: Fraction
     key: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 3 or self.pixels.shape[0] != 3:
+            raise BadArgument(
+                f"pixels are {self.pixels.dtype} {tuple(self.pixels.shape)}; expected uint8 (3, height, width)"
+            )
 
     @property
     def time(self) -> Fraction:

@@ -334,7 +334,7 @@ def _no_frames(decoding: Decoding) -> VideoError:
         return decoding.source.too_large("a frame size out of bounds")
     if lost:
         return CorruptVideo(
-            f"{place}: not one frame could be decoded ({lost} damaged); the file is cut short or damaged: copy or "
-            "record it again"
+            f"{place}: not one frame could be decoded ({lost} packets failed, the last one with: "
+            f"{decoding.last_error}); the file is cut short or damaged: copy or record it again"
         )
     return EmptyVideo(f"{place} has a video stream without a single frame; record it again")

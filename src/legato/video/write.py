@@ -63,13 +63,15 @@ class _Kind:
 # Without B-frames decoding times are presentation times, and each frame's duration, the last one's too, stands in
 # the file as it is.
 _MP4 = _Kind("mp4", "libx264", 18, codec_options={"bf": "0"}, container_options={"movflags": "+faststart"})
+# Sound often starts a little before 0; by default FFmpeg would then move everything, the pictures too.
+_KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 _KINDS = {
     ".gif": _Kind("gif", "gif", None, Fraction(1, 100)),
     ".m4v": _MP4,
-    ".mkv": _Kind("matroska", "libx264", 18, Fraction(1, 1000)),
+    ".mkv": _Kind("matroska", "libx264", 18, Fraction(1, 1000), container_options=_KEEP_TIMES),
     ".mov": replace(_MP4, container="mov"),
     ".mp4": _MP4,
-    ".webm": _Kind("webm", "libvpx-vp9", 24, Fraction(1, 1000), {"row-mt": "1", "cpu-used": "4"}),
+    ".webm": _Kind("webm", "libvpx-vp9", 24, Fraction(1, 1000), {"row-mt": "1", "cpu-used": "4"}, _KEEP_TIMES),
 }
 
 
