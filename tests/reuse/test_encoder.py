@@ -6,7 +6,7 @@ import pytest
 import torch
 from legato.errors import BadArgument, ModelNotFound, StateMismatch, UnsupportedModel
 from legato.reuse import MaxAge, Policy, ReuseEncoder, StreamState, Threshold
-from legato.reuse import encoder as encoder_module
+from legato.reuse import track as track_module
 from legato.reuse.plan import Look
 from legato.video import Frame
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def test_all_tokens_through_the_gathered_path_agree_within_rounding(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gathered path embeds patches by a matrix product where the stock model convolves: 1e-5, not bit for bit."""
-    monkeypatch.setattr(encoder_module, "FULL_ABOVE", 2.0)
+    monkeypatch.setattr(track_module, "FULL_ABOVE", 2.0)
     encoder = reuse(family, Everything())
     first, second = noise_frame(0, 0), noise_frame(1, 1)
     out = encoder(second, encoder(first).state)
@@ -123,7 +123,7 @@ def test_change_is_measured_against_the_last_recomputation_so_slow_drift_shows()
         out = encoder(frame, state)
         state, recomputed = out.state, recomputed + (index > 0 and out.plan.mode != "hold")
     assert recomputed >= 2
-    assert float((out.state.previous.float() - out.state.reference.float()).abs().max()) < 20
+    assert float((out.state.track.previous.float() - out.state.track.reference.float()).abs().max()) < 20
 
 
 def test_a_cut_is_a_cold_start() -> None:
@@ -158,6 +158,30 @@ def test_streams_in_one_batch_do_not_touch_each_other(family: str) -> None:
     assert [o.plan.mode for o in together] == ["partial", "partial", "hold"]
     for one, other in zip(alone, together, strict=True):
         torch.testing.assert_close(one.tokens, other.tokens, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_frames_in_one_pass_are_what_one_after_the_other_gives(family: str) -> None:
+    from legato.motion.cuts import AdaptiveCuts
+
+    encoder = ReuseEncoder(make_model(family), policy=MaxAge(Threshold(0.02), seconds=0.5), cuts=AdaptiveCuts())
+    frames = [with_change(noise_frame(0, 0), i, width_px=16 + 8 * (i % 3), seed=i // 2) for i in range(6)]
+    frames += [with_change(noise_frame(5, 0), i, seed=i) for i in range(6, 12)]
+    state, single = None, []
+    for frame in frames:
+        single.append(encoder(frame, state))
+        state = single[-1].state
+    together = []
+    for part in (frames[:1], frames[1:4], frames[4:]):
+        together += encoder.run(part, together[-1].state if together else None)
+    assert {o.plan.mode for o in together} >= {"full", "partial"}
+    assert [o.plan.reason for o in together].count("cut") == 1
+    for one, other in zip(single, together, strict=True):
+        assert torch.equal(one.plan.tokens, other.plan.tokens)
+        torch.testing.assert_close(one.tokens, other.tokens, atol=2e-5, rtol=2e-5)
+    following = with_change(noise_frame(5, 0), 12, seed=50)
+    a, b = encoder(following, state), encoder(following, together[-1].state)
+    torch.testing.assert_close(a.tokens, b.tokens, atol=2e-5, rtol=2e-5)
 
 
 def test_a_state_is_a_value_an_older_one_still_works() -> None:

@@ -3,18 +3,14 @@
 import glob
 from pathlib import Path
 
+from typing import TYPE_CHECKING
+
 from legato.errors import BadArgument, VideoNotFound
-from legato.reuse.policy import Hierarchical, MaxAge, Policy, RandomFraction, Threshold, TopFraction
 
-__all__ = ["POLICIES", "expanded", "named_for", "parsed_policy", "parsed_size", "parsed_span"]
+if TYPE_CHECKING:  # the real import takes seconds, which `legato --help` need not wait for
+    from legato.reuse import Policy
 
-POLICIES = {
-    "threshold": Threshold,
-    "top": TopFraction,
-    "hierarchical": Hierarchical,
-    "random": RandomFraction,
-}
-
+__all__ = ["expanded", "named_for", "parsed_policy", "parsed_size", "parsed_span"]
 
 def expanded(patterns: list[str]) -> list[str]:
     """Videos named on the command line: URLs and plain paths as they are, patterns by what they match."""
@@ -30,18 +26,28 @@ def expanded(patterns: list[str]) -> list[str]:
     return found
 
 
-def parsed_policy(text: str, max_age_seconds: float) -> Policy:
-    """`name` or `name:value`, such as `threshold:0.2` or `top:0.1`, under an age limit (0: none)."""
+def parsed_policy(text: str, max_age_seconds: float | None) -> "Policy":
+    """`name` or `name:value`, such as `threshold:0.2` or `top:0.1`, under an age limit (0: none, None: the usual)."""
+    from legato.reuse import Hierarchical, MaxAge, RandomFraction, Threshold, TopFraction
+    from legato.reuse.encoder import DEFAULT_MAX_AGE_SECONDS, DEFAULT_THRESHOLD
+
+    policies = {
+        "threshold": (Threshold, DEFAULT_THRESHOLD),
+        "top": (TopFraction, 0.1),
+        "hierarchical": (Hierarchical, 0.1),
+        "random": (RandomFraction, 0.1),
+    }
     name, _, value = text.partition(":")
-    if name not in POLICIES:
-        raise BadArgument(f"no policy '{name}'; there are {', '.join(POLICIES)}, each with a value as in threshold:0.2")
-    defaults = {"threshold": DEFAULT_THRESHOLD, "top": 0.1, "hierarchical": 0.1, "random": 0.1}
+    if name not in policies:
+        raise BadArgument(f"no policy '{name}'; there are {', '.join(policies)}, each with a value as in threshold:0.2")
+    kind, usual = policies[name]
     try:
-        number = float(value) if value else defaults[name]
-    except ValueError:
-        raise BadArgument(f"policy '{text}': '{value}' is not a number; write, for example, {name}:0.2") from None
-    policy: Policy = POLICIES[name](number)
-    return MaxAge(policy, max_age_seconds) if max_age_seconds > 0 else policy
+        policy: Policy = kind(float(value) if value else usual)
+    except ValueError as error:
+        why = error if isinstance(error, BadArgument) else f"'{value}' is not a number"
+        raise BadArgument(f"policy '{text}': {why}; write, for example, {name}:{usual}") from None
+    age = DEFAULT_MAX_AGE_SECONDS if max_age_seconds is None else max_age_seconds
+    return MaxAge(policy, age) if age else policy
 
 
 def parsed_span(text: str | None) -> tuple[float | None, float | None]:
@@ -73,6 +79,3 @@ def named_for(template: Path, video: str, several: bool) -> Path:
     if not several:
         return template
     return template.with_name(f"{template.stem}-{Path(video).stem}{template.suffix}")
-
-
-DEFAULT_THRESHOLD = 0.2

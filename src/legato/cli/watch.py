@@ -30,12 +30,17 @@ def watch(
         str | None, typer.Option(help="Encoder input, as 392 or 448x252 (width x height); default the model's own.")
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="Which tokens to recompute: threshold:0.2, top:0.1, hierarchical:0.1 or random:0.1.")
-    ] = f"threshold:{parse.DEFAULT_THRESHOLD}",
-    max_age: Annotated[float, typer.Option(help="No token older than this many seconds; 0 for no limit.")] = 2.0,
+        str, typer.Option(help="Which tokens to recompute: threshold:0.4, top:0.1, hierarchical:0.1 or random:0.1.")
+    ] = "threshold",
+    max_age: Annotated[
+        float | None, typer.Option(min=0, help="No token older than this many seconds (default 4); 0 for no limit.")
+    ] = None,
     fidelity: Annotated[
         float | None, typer.Option(help="Calibrate the threshold on the first second for this mean token cosine, as 0.98.")
     ] = None,
+    lookahead: Annotated[
+        int, typer.Option(min=1, help="Frames encoded in one pass: more is faster, 1 has the least latency.")
+    ] = 8,
     compare: Annotated[bool, typer.Option("--compare", help="Also encode every frame densely and compare.")] = False,
     features: Annotated[Path | None, typer.Option(help="Write features with seconds and ages (safetensors).")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write all numbers; - for standard output.")] = None,
@@ -62,7 +67,7 @@ def watch(
         several = len(paths) > 1
         results.append(
             watch_video(
-                video, encoder, model=model, compare=compare, fidelity=fidelity, span=span, max_frames=max_frames, quiet=quiet,
+                video, encoder, model=model, lookahead=lookahead, compare=compare, fidelity=fidelity, span=span, max_frames=max_frames, quiet=quiet,
                 features=parse.named_for(features, video, several) if features else None,
                 report=parse.named_for(report, video, several) if report else None,
             )
@@ -103,6 +108,7 @@ def watch_video(
     encoder: "ReuseEncoder",
     *,
     model: str,
+    lookahead: int = 8,
     compare: bool = False,
     fidelity: float | None = None,
     span: tuple[float | None, float | None] = (None, None),
@@ -137,7 +143,7 @@ def watch_video(
             metadata = {"model": model, "layer": str(encoder.layer), "grid": f"{rows}x{columns}", "video": str(path)}
             writer = stack.enter_context(FeatureWriter(features, metadata))
         try:
-            steps = follow(frames, encoder, compare=compare, fidelity=fidelity, account=account)
+            steps = follow(frames, encoder, lookahead=lookahead, compare=compare, fidelity=fidelity, account=account)
             for frame, out in progress(steps, account, video, span, max_frames, quiet):
                 if writer is not None:
                     writer.add(out)

@@ -9,7 +9,7 @@ while a `Recomputation` is active; otherwise it is transformers' own SDPA attent
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,20 +25,22 @@ ATTENTION_NAME = "legato"
 
 @dataclass
 class Rows:
-    """One stream's part of a recomputation.
+    """The rows of one frame in a recomputation.
+
+    Frames of one stream share `keys` and `values` and stand in order: each overwrites its rows, then attends
+    to what is there, so that several frames in one pass give what one after the other would.
 
     Attributes:
-        count: rows of this stream in the gathered sequence.
+        count: rows of this frame in the gathered sequence.
         index: which tokens they are, `int64 (count,)`; None where they are all tokens in order.
-        keys: one `(1, heads, tokens, head_dim)` tensor per layer, advanced in place; filled by the first
-            full pass.
+        keys: one `(1, heads, tokens, head_dim)` tensor per layer; a frame without `index` fills the list.
         values: as `keys`.
     """
 
     count: int
     index: Tensor | None
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    keys: list[Tensor]
+    values: list[Tensor]
 
     def remember(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store this layer's fresh rows and return keys and values of all tokens."""
@@ -53,9 +55,9 @@ class Rows:
 
 @dataclass
 class Recomputation:
-    """What the attention layers of one forward pass need to know; rows of streams lie end to end."""
+    """What the attention layers of one forward pass need to know; the rows of frames lie end to end."""
 
-    streams: list[Rows]
+    frames: list[Rows]
     layer: int = 0
 
 
@@ -63,9 +65,9 @@ _ACTIVE: ContextVar[Recomputation | None] = ContextVar("legato_recomputation", d
 
 
 @contextmanager
-def recomputing(streams: list[Rows]) -> Iterator[None]:
-    """Route the attention of every layer that runs inside through the streams' memories."""
-    token = _ACTIVE.set(Recomputation(streams))
+def recomputing(frames: list[Rows]) -> Iterator[None]:
+    """Route the attention of every layer that runs inside through the frames' memories."""
+    token = _ACTIVE.set(Recomputation(frames))
     try:
         yield
     finally:
@@ -79,7 +81,7 @@ def remembering_attention(
 
     Args:
         module: the attention layer.
-        query: `(1, heads, rows, head_dim)`, the rows of all streams end to end.
+        query: `(1, heads, rows, head_dim)`, the rows of all frames end to end.
         key: as `query`.
         value: as `query`.
         attention_mask: None, or an additive bias over all tokens `(1, heads, tokens, tokens)`, from which
@@ -93,10 +95,10 @@ def remembering_attention(
     if run is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     layer, run.layer = run.layer, run.layer + 1
-    if len(run.streams) == 1:
-        return _attend(run.streams[0], layer, module, query, key, value, attention_mask, options), None
-    counts = [s.count for s in run.streams]
-    parts = zip(run.streams, query.split(counts, 2), key.split(counts, 2), value.split(counts, 2), strict=True)
+    if len(run.frames) == 1:
+        return _attend(run.frames[0], layer, module, query, key, value, attention_mask, options), None
+    counts = [s.count for s in run.frames]
+    parts = zip(run.frames, query.split(counts, 2), key.split(counts, 2), value.split(counts, 2), strict=True)
     return torch.cat([_attend(s, layer, module, q, k, v, attention_mask, options) for s, q, k, v in parts], 1), None
 
 

@@ -4,11 +4,10 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,14 +17,17 @@ from legato.motion.change import ChangeMeasure, NoiseFloor, Relative
 from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.reuse.attention import Rows, recomputing
 from legato.reuse.families import Parts, check_size, load_model, normalisation_of, parts_of
-from legato.reuse.plan import Look, Plan
+from legato.reuse.plan import Plan
 from legato.reuse.policy import MaxAge, Policy, Threshold
 from legato.reuse.state import Memory, StreamState
+from legato.reuse.track import Lookout, Sight, fitted, patches
 from legato.video.frames import Frame
 
 __all__ = ["Encoded", "ReuseEncoder"]
 
-FULL_ABOVE = 0.9  # a partial pass over more than this share of the tokens costs what a full one does
+DEFAULT_THRESHOLD = 0.4
+DEFAULT_MAX_AGE_SECONDS = 4.0
+ROWS_PER_PASS = 1024  # more rows at once gain nothing and cost memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +44,9 @@ class Encoded:
         change: what was measured, `(rows, columns)`; zeros where a stream starts.
         motion: mean absolute difference to the previous frame, 0 to 1; 0 for a first frame.
         cut: a cut that is certain now; it may lie a frame or two back.
-        state: give it to the call for the stream's next frame.
+        state: give it to the stream's next call; the frames of one `run` share it.
         look_seconds: wall time of looking (resize, change, cut, plan).
-        encode_seconds: wall time of the encoder itself, shared by the frames of a batch.
+        encode_seconds: wall time of the encoder, divided evenly among the frames of a call.
     """
 
     seconds: float
@@ -62,21 +64,12 @@ class Encoded:
 
 
 @dataclass
-class _Step:
-    """A frame on its way through a batch."""
+class _Entry:
+    """A frame on its way through a pass: what was seen, and its rows unless it holds."""
 
-    frame: Frame
-    picture: Tensor
-    state: StreamState | None
-    plan: Plan
-    change: Tensor
-    motion: float
-    noise: float
-    cuts: Any
-    cut: Cut | None
-    look_seconds: float
-    memory: Memory | None = None
+    sight: Sight
     rows: Rows | None = None
+    fresh: Tensor | None = None
 
 
 class ReuseEncoder:
@@ -125,10 +118,14 @@ class ReuseEncoder:
         if layer is not None and not -depth - 1 <= layer <= depth:
             raise BadArgument(f"layer is {layer}; this model has hidden states 0 (embedding) to {depth}")
         self.layer = layer if layer is None or layer >= 0 else depth + 1 + layer
-        self.policy = policy or MaxAge(Threshold(0.05), seconds=2)
-        self.measure = measure or Relative()
-        self.noise_floor = NoiseFloor()
-        self.cuts = cuts
+        self.lookout = Lookout(
+            size_px=self.size_px,
+            patch_px=self.parts.patch_px,
+            policy=policy or MaxAge(Threshold(DEFAULT_THRESHOLD), seconds=DEFAULT_MAX_AGE_SECONDS),
+            measure=measure or Relative(),
+            noise_floor=NoiseFloor(),
+            cuts=cuts,
+        )
         weight = self.parts.projection.weight
         self.device, self.dtype = weight.device, weight.dtype
         mean, std = normalisation or self.parts.normalisation
@@ -174,7 +171,12 @@ class ReuseEncoder:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patch tokens."""
-        return self.size_px[0] // self.parts.patch_px, self.size_px[1] // self.parts.patch_px
+        return self.lookout.grid
+
+    @property
+    def policy(self) -> Policy:
+        """Which tokens to recompute."""
+        return self.lookout.policy
 
     @property
     def token_count(self) -> int:
@@ -184,7 +186,7 @@ class ReuseEncoder:
     def with_policy(self, policy: Policy) -> "ReuseEncoder":
         """The same encoder, sharing the model, under another policy; states remain valid."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, policy=policy)
+        other.__dict__.update(self.__dict__, lookout=replace(self.lookout, policy=policy))
         return other
 
     def __call__(self, frame: Frame, state: StreamState | None = None, *, refresh: bool = False) -> Encoded:
@@ -198,12 +200,10 @@ class ReuseEncoder:
         Raises:
             StateMismatch: the state was made by another encoder, layer, size or precision.
         """
-        return self.batch([frame], [state], refresh=refresh)[0]
+        return self._advance([[frame]], [state], refresh)[0][0]
 
-    def batch(
-        self, frames: Sequence[Frame], states: Sequence[StreamState | None], *, refresh: bool = False
-    ) -> list[Encoded]:
-        """Encode one frame of each of several streams in one pass.
+    def batch(self, frames: Sequence[Frame], states: Sequence[StreamState | None]) -> list[Encoded]:
+        """Encode the next frame of each of several streams in one pass.
 
         The recomputed tokens of all streams lie end to end in one sequence, so nothing is padded; each
         attends to its own stream only.
@@ -211,7 +211,6 @@ class ReuseEncoder:
         Args:
             frames: one frame per stream.
             states: one state per stream, None where it starts.
-            refresh: recompute everything, whatever the policy says.
 
         Raises:
             BadArgument: not one state per frame.
@@ -219,50 +218,29 @@ class ReuseEncoder:
         """
         if len(frames) != len(states):
             raise BadArgument(f"{len(frames)} frames and {len(states)} states; expected one state per frame")
-        with torch.inference_mode():
-            steps = [self._look(frame, state, refresh) for frame, state in zip(frames, states, strict=True)]
-            started = time.perf_counter()
-            active = [step for step in steps if step.plan.mode != "hold"]
-            fresh = dict(zip(map(id, active), self._encode(active), strict=True)) if active else {}
-            followed = [self._remember(step, fresh.get(id(step))) for step in steps]
-        # outside of inference mode, so that what the caller gets are ordinary tensors
-        features = [self._features(state) for state in followed]
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elapsed = time.perf_counter() - started
-        return [
-            Encoded(
-                seconds=state.seconds,
-                tokens=tokens[self.parts.prefix :],
-                cls=tokens[0] if self.parts.cls else None,
-                pooled=pooled,
-                age_seconds=state.seconds - state.recomputed_at,
-                plan=step.plan,
-                change=step.change,
-                motion=step.motion,
-                cut=step.cut,
-                state=state,
-                look_seconds=step.look_seconds,
-                encode_seconds=elapsed,
-            )
-            for step, state, (tokens, pooled) in zip(steps, followed, features, strict=True)
-        ]
+        return [encoded for (encoded,) in self._advance([[frame] for frame in frames], states)]
+
+    def run(self, frames: Sequence[Frame], state: StreamState | None = None) -> list[Encoded]:
+        """Encode the next few frames of one stream in one pass.
+
+        The result is what one call after the other gives (to rounding), but the weights are read once for
+        all frames, which is most of the work where little changes. The price is latency: wait for the
+        frames. All results carry the state after the last frame.
+
+        Args:
+            frames: in order.
+            state: what the last call returned; None starts a stream.
+
+        Raises:
+            StateMismatch: the state was made by another encoder, layer, size or precision.
+        """
+        return self._advance([list(frames)], [state])[0]
 
     def dense(self, frame: Frame) -> Float[Tensor, "all_tokens channels"]:
         """Encode a frame with the stock model alone: prefix and patch tokens of the chosen layer."""
         with torch.inference_mode():
-            hidden = self._run_layers(self._embed_all(self.fit(frame)), self._rotary)
+            hidden = self._run_layers(self._embed_all(fitted(frame, self.size_px)), self._rotary)
         return hidden[0].clone()
-
-    def fit(self, frame: Frame) -> Tensor:
-        """Resize a frame's picture to the encoder's size, `uint8 (3, height, width)`."""
-        if (frame.height, frame.width) == self.size_px:
-            return frame.pixels
-        height, width = self.size_px
-        shrinks = frame.height > height and frame.width > width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).numpy())
-        return torch.from_numpy(cv2.resize(image, (width, height), interpolation=method)).permute(2, 0, 1)
 
     def _signature(self) -> str:
         sample = self.parts.projection.weight.detach().float().cpu().contiguous()
@@ -270,60 +248,106 @@ class ReuseEncoder:
         kind = self.parts.model.config.model_type
         return f"{kind}-{digest} layer={self.layer} size={self.size_px[1]}x{self.size_px[0]} {self.dtype}"
 
-    def _look(self, frame: Frame, state: StreamState | None, refresh: bool) -> _Step:
-        started = time.perf_counter()
-        if state is not None and state.signature != self.signature:
-            raise StateMismatch(
-                f"the state was made by '{state.signature}', this encoder is '{self.signature}'; "
-                "continue with the same model, layer, size and precision, or start with state None"
-            )
-        picture = self.fit(frame)
-        why_full = _why_start_over(frame, state)
-        past = None if why_full else state
-        cuts = cut = None
-        if self.cuts is not None:
-            seen = self.cuts.step(replace(frame, pixels=picture), past.cuts if past else None)
-            cuts, cut = seen.state, seen.confirmed
-            if past and seen.proposed:
-                why_full = "cut"
-        if refresh and not why_full:
-            why_full = "refresh"
-        change, noise, motion = torch.zeros(self.grid), 0.0, 0.0
-        if past:
-            patch_px, elapsed = self.parts.patch_px, frame.seconds - past.seconds
-            noise, motion = self.noise_floor.step(picture, past.previous, patch_px, past.noise, elapsed)
-            change = self.measure(picture, past.reference, patch_px, noise)
-        if why_full or past is None:
-            plan = Plan.full(self.token_count, why_full or "cold start")
-        else:
-            look = Look(frame.seconds, change, past.recomputed_at.view(self.grid))
-            plan = Plan.of(self.policy.select(look), FULL_ABOVE)
-        return _Step(frame, picture, state, plan, change, motion, noise, cuts, cut, time.perf_counter() - started)
+    def _advance(
+        self, streams: list[list[Frame]], states: Sequence[StreamState | None], refresh: bool = False
+    ) -> list[list[Encoded]]:
+        """Encode the next frames of several streams; every frame's result carries its stream's last state."""
+        for state in states:
+            if state is not None and state.signature != self.signature:
+                raise StateMismatch(
+                    f"the state was made by '{state.signature}', this encoder is '{self.signature}'; "
+                    "continue with the same model, layer, size and precision, or start with state None"
+                )
+        with torch.inference_mode():
+            lists, memories = [], []
+            for frames, state in zip(streams, states, strict=True):
+                entries, track = [], state.track if state else None
+                for frame in frames:
+                    entries.append(_Entry(self.lookout.look(frame, track, refresh)))
+                    track = entries[-1].sight.track
+                memories.append(self._give_rows(entries, state))
+                lists.append(entries)
+            started = time.perf_counter()
+            self._encode([entry for entries in lists for entry in entries if entry.rows is not None])
+        results = [self._results(*parts) for parts in zip(lists, states, memories, strict=True)]
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        share = (time.perf_counter() - started) / max(1, sum(map(len, lists)))
+        return [[replace(encoded, encode_seconds=share) for encoded in stream] for stream in results]
 
-    def _encode(self, steps: list[_Step]) -> list[Tensor]:
-        """Run the layers over the rows of all steps; returns each step's fresh rows, `(rows, channels)`."""
-        hidden, cosines = [], []
-        for step in steps:
-            if step.plan.mode == "full":
-                step.rows = Rows(self.parts.prefix + self.token_count, None)
-                hidden.append(self._embed_all(step.picture))
-            else:
-                assert step.state is not None
-                index = torch.cat([torch.arange(self.parts.prefix), step.plan.tokens + self.parts.prefix])
-                index = index.to(self.device)
-                step.memory = step.state.memory.advance(index)
-                half = len(step.memory.tensors) // 2
-                step.rows = Rows(len(index), index, step.memory.tensors[:half], step.memory.tensors[half:])
-                hidden.append(self._embed_rows(step.picture, step.plan.tokens))
-            cosines.append(step.rows.index)
-        rotary = self._rotary
-        if rotary is not None:
-            picked = [rotary if i is None else (rotary[0][i], rotary[1][i]) for i in cosines]
-            rotary = (torch.cat([c for c, _ in picked]), torch.cat([s for _, s in picked]))
-        rows = [step.rows for step in steps if step.rows is not None]
-        with recomputing(rows):
-            fresh = self._run_layers(torch.cat(hidden, 1), rotary)
-        return list(fresh[0].split([r.count for r in rows]))
+    def _give_rows(self, entries: list[_Entry], state: StreamState | None) -> Memory | None:
+        """Tell every frame that computes which rows are its own and whose keys and values it shares.
+
+        Returns:
+            The memory that frames before the first full one write to, a new version of the state's.
+        """
+        prefix, everything = torch.arange(self.parts.prefix), self.parts.prefix + self.token_count
+        before_full = list(takewhile(lambda e: e.sight.plan.mode != "full", entries))
+        touched = [entry.sight.plan.tokens for entry in before_full if entry.sight.plan.mode == "partial"]
+        memory = state.memory if state else None
+        keys, values = [], []
+        if memory is not None and touched:
+            memory = memory.advance(torch.cat([prefix, torch.cat(touched).unique() + len(prefix)]).to(self.device))
+            half = len(memory.tensors) // 2
+            keys, values = memory.tensors[:half], memory.tensors[half:]
+        for entry in entries:
+            plan = entry.sight.plan
+            if plan.mode == "full":
+                keys, values = [], []
+                entry.rows = Rows(everything, None, keys, values)
+            elif plan.mode == "partial":
+                index = torch.cat([prefix, plan.tokens + len(prefix)]).to(self.device)
+                entry.rows = Rows(len(index), index, keys, values)
+        return memory
+
+    def _encode(self, entries: list[_Entry]) -> None:
+        """Fill in every entry's fresh rows, in passes of a bounded number of rows."""
+        while entries:
+            count, rows = 1, entries[0].rows.count
+            while count < len(entries) and rows + entries[count].rows.count <= ROWS_PER_PASS:
+                rows += entries[count].rows.count
+                count += 1
+            now, entries = entries[:count], entries[count:]
+            hidden = torch.cat([self._embedded(entry.sight) for entry in now], 1)
+            with recomputing([entry.rows for entry in now]):
+                fresh = self._run_layers(hidden, self._rotary_of([entry.rows.index for entry in now]))
+            for entry, part in zip(now, fresh[0].split([entry.rows.count for entry in now]), strict=True):
+                entry.fresh = part
+
+    def _results(self, entries: list[_Entry], state: StreamState | None, memory: Memory | None) -> list[Encoded]:
+        """Scatter the fresh rows frame by frame; what the caller gets are copies, out of the stream's reach."""
+        tokens = state.tokens if state else None
+        results = []
+        pool = self.parts.pool if self.layer is None else None
+        for entry in entries:
+            sight = entry.sight
+            if entry.rows is not None and entry.rows.index is None:
+                tokens, memory = entry.fresh, Memory(entry.rows.keys + entry.rows.values, axis=2)
+            elif entry.rows is not None:
+                with torch.inference_mode():
+                    tokens = tokens.index_copy(0, entry.rows.index, entry.fresh)
+            with torch.no_grad():
+                copy = tokens.clone()
+                pooled = pool(copy[None])[0] if pool else None
+            results.append((sight, copy, pooled))
+        after = StreamState(self.signature, entries[-1].sight.track, tokens, memory) if entries else state
+        return [
+            Encoded(
+                seconds=sight.track.seconds,
+                tokens=copy[self.parts.prefix :],
+                cls=copy[0] if self.parts.cls else None,
+                pooled=pooled,
+                age_seconds=sight.track.seconds - sight.track.recomputed_at,
+                plan=sight.plan,
+                change=sight.change,
+                motion=sight.motion,
+                cut=sight.cut,
+                state=after,
+                look_seconds=sight.look_seconds,
+                encode_seconds=0.0,
+            )
+            for sight, copy, pooled in results
+        ]
 
     def _run_layers(self, hidden: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """Embedded tokens `(1, rows, channels)` to the chosen hidden state."""
@@ -341,6 +365,14 @@ class ReuseEncoder:
         still = cos.new_ones(self.parts.prefix, cos.shape[-1])
         return torch.cat([still, cos]), torch.cat([torch.zeros_like(still), sin])
 
+    def _rotary_of(self, indices: list[Tensor | None]) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines of the rows of several frames, end to end."""
+        if self._rotary is None:
+            return None
+        cos, sin = self._rotary
+        picked = [(cos, sin) if index is None else (cos[index], sin[index]) for index in indices]
+        return torch.cat([c for c, _ in picked]), torch.cat([s for _, s in picked])
+
     def _normalised(self, pixels: Tensor) -> Tensor:
         """uint8 pixels `(..., 3, height, width)` to the model's input."""
         return ((pixels.to(self.device).float() / 255 - self._mean) / self._std).to(self.dtype)
@@ -348,85 +380,15 @@ class ReuseEncoder:
     def _embed_all(self, picture: Tensor) -> Tensor:
         return self.parts.embed(self._normalised(picture[None]))
 
-    def _embed_rows(self, picture: Tensor, tokens: Tensor) -> Tensor:
-        """Embed the prefix and the chosen patches, `(1, prefix + count, channels)`.
+    def _embedded(self, sight: Sight) -> Tensor:
+        """Embed what a plan recomputes, `(1, rows, channels)`.
 
         The embedding of a patch is its projection plus what a blank picture's embedding holds at its place
         (position and bias), so no family needs code of its own.
         """
-        patches = self._normalised(_patches(picture, tokens, self.parts.patch_px)).flatten(1)
+        if sight.plan.mode == "full":
+            return self._embed_all(sight.picture)
+        pixels = self._normalised(patches(sight.picture, sight.plan.tokens, self.parts.patch_px)).flatten(1)
         weight = self.parts.projection.weight.flatten(1)
-        prefix = self._blank[: self.parts.prefix]
-        places = self._blank[self.parts.prefix + tokens.to(self.device)]
-        return torch.cat([prefix, torch.addmm(places, patches, weight.T)])[None]
-
-    def _remember(self, step: _Step, fresh: Tensor | None) -> StreamState:
-        """The stream's next state from a step and its fresh rows; None where the step holds."""
-        seconds = step.frame.seconds
-        source_size = (step.frame.height, step.frame.width)
-        if fresh is None:
-            assert step.state is not None
-            return replace(
-                step.state, seconds=seconds, previous=step.picture, noise=step.noise, cuts=step.cuts,
-                source_size_px=source_size,
-            )  # fmt: skip
-        assert step.rows is not None
-        if step.plan.mode == "full":
-            tokens = fresh
-            memory = Memory(step.rows.keys + step.rows.values, axis=2)
-            reference = step.picture
-            recomputed_at = torch.full((self.token_count,), seconds, dtype=torch.float64)
-        else:
-            assert step.state is not None
-            assert step.memory is not None
-            assert step.rows.index is not None
-            memory = step.memory
-            tokens = step.state.tokens.index_copy(0, step.rows.index, fresh)
-            reference = _with_patches(step.state.reference, step.picture, step.plan.tokens, self.parts.patch_px)
-            recomputed_at = step.state.recomputed_at.index_fill(0, step.plan.tokens, seconds)
-        return StreamState(
-            self.signature, seconds, source_size, reference, step.picture, tokens, recomputed_at, step.noise,
-            step.cuts, memory,
-        )  # fmt: skip
-
-    @torch.no_grad()
-    def _features(self, state: StreamState) -> tuple[Tensor, Tensor | None]:
-        """Tokens and pooled output as the caller gets them: copies, so that the stream is out of his reach."""
-        tokens = state.tokens.clone()
-        pool = self.parts.pool if self.layer is None else None
-        return tokens, pool(tokens[None])[0] if pool else None
-
-
-def _why_start_over(frame: Frame, state: StreamState | None) -> str | None:
-    """Why a frame cannot build on the state, or None where it can."""
-    if state is None:
-        return "cold start"
-    if frame.seconds <= state.seconds:
-        return "seek"
-    if (frame.height, frame.width) != state.source_size_px:
-        return "resolution change"
-    return None
-
-
-def _grid_of(picture: Tensor, patch_px: int) -> np.ndarray:
-    """View a picture `(3, height, width)` as patches `(rows, columns, patch, patch, 3)`."""
-    image = picture.permute(1, 2, 0).numpy()
-    height, width, _ = image.shape
-    return image.reshape(height // patch_px, patch_px, width // patch_px, patch_px, 3).swapaxes(1, 2)
-
-
-def _patches(picture: Tensor, tokens: Tensor, patch_px: int) -> Tensor:
-    """Gather patches of a picture, `uint8 (count, 3, patch, patch)`."""
-    grid = _grid_of(picture, patch_px)
-    rows, columns = np.divmod(tokens.numpy(), grid.shape[1])
-    return torch.from_numpy(grid[rows, columns]).permute(0, 3, 1, 2)
-
-
-def _with_patches(picture: Tensor, newer: Tensor, tokens: Tensor, patch_px: int) -> Tensor:
-    """A copy of a picture with some patches taken from a newer one."""
-    image = np.array(picture.permute(1, 2, 0).numpy())
-    copy = torch.from_numpy(image).permute(2, 0, 1)
-    grid = _grid_of(copy, patch_px)
-    rows, columns = np.divmod(tokens.numpy(), grid.shape[1])
-    grid[rows, columns] = _grid_of(newer, patch_px)[rows, columns]
-    return copy
+        places = self._blank[self.parts.prefix + sight.plan.tokens.to(self.device)]
+        return torch.cat([self._blank[: self.parts.prefix], torch.addmm(places, pixels, weight.T)])[None]

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion import cuts
+from legato.reuse.track import Track
 
 __all__ = ["Memory", "StreamState"]
 
-# What a saved state may hold besides tensors and numbers: the states of the cut detectors.
+# What a saved state may hold besides tensors and numbers.
 SAVED_TYPES: list[Any] = [
-    cuts.AdaptiveState, cuts.Candidate, cuts.Cut, cuts.ConfirmedState, cuts.FeatureState, cuts.HistogramState,
+    Track, cuts.AdaptiveState, cuts.Candidate, cuts.Cut, cuts.ConfirmedState, cuts.FeatureState, cuts.HistogramState,
 ]  # fmt: skip
 
 
@@ -65,26 +66,14 @@ class StreamState:
 
     Attributes:
         signature: which encoder, layer, size and precision made it.
-        seconds: time of the newest frame.
-        source_size_px: height and width of the newest frame before resizing.
-        reference: per patch the picture at the token's last recomputation, `uint8 (3, height, width)`.
-        previous: the newest picture, `uint8 (3, height, width)`.
+        track: the stream's pictures and times.
         tokens: encoder output of prefix and patch tokens, `(prefix + tokens, channels)`.
-        recomputed_at: seconds of each patch token's last recomputation, `float64 (tokens,)`.
-        noise: running noise floor of the picture, 0 to 1.
-        cuts: the cut detector's own state.
         memory: keys and values of every layer.
     """
 
     signature: str
-    seconds: float
-    source_size_px: tuple[int, int]
-    reference: Tensor
-    previous: Tensor
+    track: Track
     tokens: Tensor
-    recomputed_at: Tensor
-    noise: float
-    cuts: Any
     memory: Memory = field(repr=False)
 
     def to(self, device: str | torch.device) -> "StreamState":

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from legato.errors import BadArgument
 from legato.motion.cuts import Cut
 from legato.reuse.cost import EncoderCost
 from legato.reuse.encoder import Encoded, ReuseEncoder
@@ -22,7 +23,11 @@ __all__ = ["Account", "FrameRecord", "watch"]
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One frame of the account; times of the stages in milliseconds, the dense side only with compare."""
+    """One frame of the account; times of the stages in milliseconds, the dense side only with compare.
+
+    The latency runs from when the frame's decoding began until its features were there, with those of the
+    frames encoded in the same pass.
+    """
 
     seconds: float
     mode: str
@@ -33,6 +38,7 @@ class FrameRecord:
     decode_ms: float
     look_ms: float
     encode_ms: float
+    latency_ms: float
     dense_ms: float | None = None
     token_cosine: float | None = None
     token_cosine_p01: float | None = None
@@ -71,6 +77,20 @@ class Account:
     wall_seconds: float = 0.0
     interrupted: bool = False
 
+    def compared_with_dense(
+        self, record: FrameRecord, out: Encoded, frame: Frame, encoder: ReuseEncoder
+    ) -> FrameRecord:
+        """Run the dense encoder on the frame, tally the cosines, and return the record with both."""
+        started = time.perf_counter()
+        dense = encoder.dense(frame)
+        dense_ms = (time.perf_counter() - started) * 1000
+        cosines = token_cosines(out.tokens, dense[encoder.parts.prefix :])
+        self.tokens_cosine.add(cosines)
+        if out.cls is not None:
+            self.cls_cosine.add(token_cosines(out.cls[None], dense[:1]))
+        worst = float(cosines.quantile(0.01))
+        return replace(record, dense_ms=dense_ms, token_cosine=float(cosines.mean()), token_cosine_p01=worst)
+
     @property
     def compared(self) -> bool:
         """Whether the dense encoder ran beside."""
@@ -91,15 +111,15 @@ class Account:
         records = self.records
         seconds = [r.seconds for r in records]
         interval = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-        total = np.array([r.total_ms for r in records] or [0.0])
+        latency = np.array([r.latency_ms for r in records] or [0.0])
         numbers: dict[str, Any] = {
             "frames": len(records),
             "duration_seconds": seconds[-1] - seconds[0] + interval if seconds else 0.0,
             "cuts": [{"frame": c.frame, "seconds": c.seconds} for c in self.cuts],
             "modes": {mode: sum(r.mode == mode for r in records) for mode in ("full", "partial", "hold")},
             "latency_ms": {
-                "p50": float(np.percentile(total, 50)),
-                "p95": float(np.percentile(total, 95)),
+                "p50": float(np.percentile(latency, 50)),
+                "p95": float(np.percentile(latency, 95)),
                 "frame_interval": interval * 1000,
             },
             "tokens_total": self.token_count * len(records),
@@ -144,23 +164,23 @@ class _Calibrator:
         """Whether this frame should be encoded in full."""
         return seconds >= self.next_seconds
 
-    def take(self, picture: Tensor, tokens: Tensor, seconds: float) -> bool:
-        """Keep a densely encoded frame; True when there are enough."""
-        self.pictures.append(picture)
-        self.dense.append(tokens)
-        self.next_seconds = seconds + self.over_seconds / self.frames
+    def take(self, out: Encoded) -> bool:
+        """Keep a frame if it was encoded densely; True when there are enough. A cut starts over."""
+        if out.plan.mode != "full":
+            return False
+        if out.plan.reason == "cut":
+            self.pictures, self.dense = [], []
+        self.pictures.append(out.state.track.previous)
+        self.dense.append(out.tokens)
+        self.next_seconds = out.seconds + self.over_seconds / self.frames
         return len(self.pictures) >= self.frames
-
-    def restart(self) -> None:
-        """Forget what was kept: a cut came in between."""
-        self.pictures, self.dense = [], []
 
     def result(self, encoder: ReuseEncoder) -> Calibration:
         """The calibration over the frames kept."""
         return calibrated_threshold(
             self.pictures,
             self.dense,
-            measure=encoder.measure,
+            measure=encoder.lookout.measure,
             patch_px=encoder.parts.patch_px,
             fidelity=self.fidelity,
         )
@@ -170,94 +190,91 @@ def watch(
     frames: Iterable[Frame],
     encoder: ReuseEncoder,
     *,
+    lookahead: int = 8,
     compare: bool = False,
     fidelity: float | None = None,
     account: Account | None = None,
 ) -> Iterator[tuple[Frame, Encoded]]:
-    """Encode a stream frame by frame and keep the account.
+    """Encode a stream and keep the account.
 
     Args:
         frames: in order; with compare they should not be prefetched, so that decoding is timed alone.
         encoder: carries the policy; with `fidelity` its threshold is replaced after the first second.
+        lookahead: frames encoded in one pass: more is faster where little changes, 1 has the least latency.
         compare: also run the dense encoder on every frame, interleaved, and compare features.
         fidelity: mean token cosine to calibrate for on the first frames, None to keep the encoder's policy.
         account: filled as the frames go by.
 
     Yields:
         Each frame with its features.
+
+    Raises:
+        BadArgument: lookahead under 1, or fidelity not between 0 and 1.
     """
+    if lookahead < 1:
+        raise BadArgument(f"lookahead is {lookahead}; expected 1 frame or more")
     account = account if account is not None else Account(encoder.token_count)
-    cost = EncoderCost.of(encoder)
     calibrator = _Calibrator(fidelity) if fidelity is not None else None
+    cost = EncoderCost.of(encoder)
     state: StreamState | None = None
     recent: dict[float, int] = {}
     iterator = iter(frames)
     began = time.perf_counter()
-    while True:
+    while chunk := list(_timed(iterator, 1 if calibrator else lookahead)):
         started = time.perf_counter()
-        frame = next(iterator, None)
-        if frame is None:
-            break
-        decode_seconds = time.perf_counter() - started
-        index = len(account.records)
-        recent[frame.seconds] = index
-        if len(recent) > 64:
-            recent.pop(next(iter(recent)))
-
-        extra = 0.0
-        wants_full = calibrator is not None and calibrator.wants(frame.seconds)
-        out = encoder(frame, state, refresh=wants_full)
-        state = out.state
-        if calibrator is not None and out.plan.mode == "full":
-            started = time.perf_counter()
-            if out.plan.reason == "cut":
-                calibrator.restart()
-            if calibrator.take(out.state.previous, out.tokens, frame.seconds):
-                account.calibration = calibrator.result(encoder)
-                encoder = encoder.with_policy(with_threshold(encoder.policy, account.calibration.threshold))
-                calibrator = None
-            extra = time.perf_counter() - started
-
-        dense_ms = cosine = cosine_p01 = None
-        if compare:
-            started = time.perf_counter()
-            dense = encoder.dense(frame)
-            dense_ms = (time.perf_counter() - started) * 1000
-            prefix = encoder.parts.prefix
-            cosines = token_cosines(out.tokens, dense[prefix:])
-            account.tokens_cosine.add(cosines)
-            if out.cls is not None:
-                account.cls_cosine.add(token_cosines(out.cls[None], dense[:1]))
-            cosine, cosine_p01 = float(cosines.mean()), float(cosines.quantile(0.01))
-        if out.cut is not None:
-            account.cuts.append(Cut(recent.get(out.cut.seconds, index), out.cut.seconds))
-        account.reuse_operations += cost.of_plan(out.plan)
-        account.dense_operations += cost.dense
-        account.records.append(
-            FrameRecord(
+        if calibrator and calibrator.wants(chunk[0][0].seconds):
+            results = [encoder(chunk[0][0], state, refresh=True)]
+        else:
+            results = encoder.run([frame for frame, _ in chunk], state)
+        state = results[-1].state
+        if calibrator and calibrator.take(results[0]):
+            account.calibration = calibrator.result(encoder)
+            encoder = encoder.with_policy(with_threshold(encoder.policy, account.calibration.threshold))
+            calibrator = None
+        pass_ms = (time.perf_counter() - started) * 1000
+        look_ms = sum(out.look_seconds for out in results) * 1000
+        waits_ms = list(accumulate((ms for _, ms in reversed(chunk)), initial=0.0))[:0:-1]
+        for (frame, decode_ms), wait_ms, out in zip(chunk, waits_ms, results, strict=True):
+            index = len(account.records)
+            recent[frame.seconds] = index
+            if len(recent) > 64:
+                recent.pop(next(iter(recent)))
+            record = FrameRecord(
                 seconds=frame.seconds,
                 mode=out.plan.mode,
                 reason=out.plan.reason,
                 motion=out.motion,
                 change=float(out.change.mean()),
                 tokens=len(out.plan.tokens),
-                decode_ms=decode_seconds * 1000,
+                decode_ms=decode_ms,
                 look_ms=out.look_seconds * 1000,
-                encode_ms=(out.encode_seconds + extra) * 1000,
-                dense_ms=dense_ms,
-                token_cosine=cosine,
-                token_cosine_p01=cosine_p01,
+                encode_ms=(pass_ms - look_ms) / len(chunk),
+                latency_ms=wait_ms + pass_ms,
             )
-        )
-        if compare:
-            account.wall_seconds += account.records[-1].total_ms / 1000
-        else:
-            account.wall_seconds = time.perf_counter() - began
-        yield frame, out
-    if state is not None and encoder.cuts is not None:
-        last = encoder.cuts.finish(state.cuts)
+            account.records.append(account.compared_with_dense(record, out, frame, encoder) if compare else record)
+            account.reuse_operations += cost.of_plan(out.plan)
+            account.dense_operations += cost.dense
+            if out.cut is not None:
+                account.cuts.append(Cut(recent.get(out.cut.seconds, index), out.cut.seconds))
+            if compare:
+                account.wall_seconds += record.total_ms / 1000
+            else:
+                account.wall_seconds = time.perf_counter() - began
+            yield frame, out
+    if state is not None and encoder.lookout.cuts is not None:
+        last = encoder.lookout.cuts.finish(state.track.cuts)
         if last is not None:
             account.cuts.append(Cut(recent.get(last.seconds, len(account.records) - 1), last.seconds))
+
+
+def _timed(frames: Iterator[Frame], count: int) -> Iterator[tuple[Frame, float]]:
+    """The next few frames, each with the milliseconds that it took to come."""
+    for _ in range(count):
+        started = time.perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame, (time.perf_counter() - started) * 1000
 
 
 def with_threshold(policy: Policy, threshold: float) -> Policy:
