@@ -226,6 +226,21 @@ def test_time_bases_may_differ_from_frame_to_frame(tmp_path):
         assert [frame.time for frame in video] == [Fraction(i, 100) for i in range(1, 5)]
 
 
+def test_whole_seconds_as_a_time_base_leave_room_for_the_last_duration(tmp_path):
+    for times in ([Fraction(0)], [Fraction(0), Fraction(1), Fraction(5)]):
+        write_video(painted(times, time_base=Fraction(1)), tmp_path / "clip.mp4", last_seconds=0.5)
+        with open_video(tmp_path / "clip.mp4") as video:
+            assert [frame.time for frame in video] == times
+            assert video.info.duration_seconds == float(times[-1]) + 0.5
+
+
+def test_times_made_of_floats_are_kept_to_the_microsecond(tmp_path):
+    times = [Fraction(0.1 * i) for i in range(5)]
+    write_video(painted(times, time_base=Fraction(1, 2**60)), tmp_path / "clip.mp4")
+    with open_video(tmp_path / "clip.mp4") as video:
+        assert all(abs(frame.time - time) <= Fraction(1, 2_000_000) for frame, time in zip(video, times, strict=True))
+
+
 def test_the_callers_pixels_are_left_alone(tmp_path):
     frames = painted(UNEVEN_100)
     before = frames.pixels.clone()

@@ -24,6 +24,8 @@ from legato.video.seek import Locate, Seeker
 
 __all__ = ["Video", "VideoInfo", "open_video"]
 
+Seconds = int | float | Fraction
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -90,9 +92,6 @@ def open_video(path_or_url: str | Path, *, size_px: tuple[int, int] | None = Non
     if stream < 0:
         raise BadArgument(f"stream is {stream}; expected 0 or more")
     return Video(Source(path_or_url, stream), size_px)
-
-
-Seconds = int | float | Fraction
 
 
 class Video:

@@ -1,11 +1,13 @@
 """Writing video with exact times.
 
-| ending            | codec | times                                   | odd sizes                             |
-|-------------------|-------|-----------------------------------------|---------------------------------------|
-| .mp4 .m4v .mov    | H.264 | exact, any time base up to 2**31 - 1    | 4:4:4, which not every player shows   |
-| .mkv              | H.264 | to the nearest millisecond              | 4:4:4, which not every player shows   |
-| .webm             | VP9   | to the nearest millisecond              | as any other                          |
-| .gif              | GIF   | to the nearest 1/100 s, shifted to 0    | as any other                          |
+| ending         | codec | times                                  | odd sizes                           |
+|----------------|-------|----------------------------------------|-------------------------------------|
+| .mp4 .m4v .mov | H.264 | exact in the first frame's time base * | 4:4:4, which not every player shows |
+| .mkv           | H.264 | to the nearest millisecond             | 4:4:4, which not every player shows |
+| .webm          | VP9   | to the nearest millisecond             | as any other                        |
+| .gif           | GIF   | to the nearest 1/100 s, shifted to 0   | as any other                        |
+
+* or to the nearest microsecond, where that base has a denominator over 2**31 - 1, as floats have.
 
 Pictures are stored as BT.709, limited range, and tagged so; 4:2:0 keeps one colour sample for four pixels.
 """
@@ -30,7 +32,7 @@ from legato.video.frames import Frame, Frames
 __all__ = ["write_video"]
 
 _BT709 = 1
-_MAX_TIMESCALE = 2**31 - 1
+_MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 2**31 - 1
 _MICROSECOND = Fraction(1, 1_000_000)
 _DEFAULT_LAST_SECONDS = Fraction(1, 25)
 # Chroma is averaged over the pixels it stands for, and nothing is rounded down on the way.
@@ -51,7 +53,10 @@ class _Kind:
     def time_base_for(self, wanted: Fraction) -> Fraction:
         if self.time_base is not None:
             return self.time_base
-        return Fraction(1, wanted.denominator) if wanted.denominator <= _MAX_TIMESCALE else _MICROSECOND
+        ticks = wanted.denominator
+        if ticks > _MAX_TIMESCALE:
+            return _MICROSECOND
+        return Fraction(1, ticks * max(1, _MIN_TIMESCALE // ticks))  # room for durations between the times
 
     def pixel_format_for(self, frame: Frame) -> str:
         if self.codec == "gif":
@@ -146,7 +151,7 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
         raise BadArgument(f"the first frame is at {frame.seconds} s; files start at 0 or later: shift the times")
     base, size = kind.time_base_for(frame.time_base), (frame.height, frame.width)
     zero = frame.time if kind.codec == "gif" else Fraction(0)
-    duration = round((last or _DEFAULT_LAST_SECONDS) / base)
+    duration = max(1, round(_DEFAULT_LAST_SECONDS / base))
     pts = round((frame.time - zero) / base)
     for coming in ahead:
         if (coming.height, coming.width) != size:
