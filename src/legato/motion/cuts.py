@@ -75,6 +75,7 @@ class CutStep(Generic[State]):
     confirmed: Cut | None
 
 
+@runtime_checkable
 class CutDetector(Protocol):
     """Finds cuts on a stream: state in, state out; `None` begins a stream."""
 
@@ -235,7 +236,8 @@ class ConfirmedCuts:
 
 THUMB_ROWS, THUMB_COLUMNS = 24, 32
 CELL_PX, REACH_PX = 8, 3
-NOISE_LEVELS = 2.0
+NOISE_LEVELS, FAINT_LEVELS = 2.0, 20.0
+LEAST_ROOM = 0.15
 Thumbnail = UInt8[Tensor, "24 32 3"]
 
 
@@ -246,18 +248,21 @@ def unexplained(before: Thumbnail, after: Thumbnail) -> float:
     width), so that panning and moving things are explained. The score is the root mean square difference of the
     best match, averaged over cells. Both pictures are first brought to mean 0 and contrast 1, so that light that
     goes up or down is explained, too; contrast under about 2 grey levels is taken for noise and not amplified.
+    Where one picture is next to empty and the other faint, as on the last step of a fade, the score is lowered.
     """
-    reference = cv2.copyMakeBorder(
-        _standardised(before), REACH_PX, REACH_PX, REACH_PX, REACH_PX, borderType=cv2.BORDER_REPLICATE
-    )
-    picture, reached = _standardised(after), CELL_PX + 2 * REACH_PX
+    (reference, contrast_before), (picture, contrast_after) = _standardised(before), _standardised(after)
+    reach = REACH_PX
+    reference = cv2.copyMakeBorder(reference, reach, reach, reach, reach, borderType=cv2.BORDER_REPLICATE)
     residuals = []
     for y in range(0, THUMB_ROWS, CELL_PX):
         for x in range(0, THUMB_COLUMNS, CELL_PX):
             cell = picture[y : y + CELL_PX, x : x + CELL_PX]
-            squares = cv2.matchTemplate(reference[y : y + reached, x : x + reached], cell, cv2.TM_SQDIFF)
+            around = reference[y : y + CELL_PX + 2 * reach, x : x + CELL_PX + 2 * reach]
+            squares = cv2.matchTemplate(around, cell, cv2.TM_SQDIFF)
             residuals.append(math.sqrt(max(float(squares.min()), 0.0) / cell.size))
-    return sum(residuals) / len(residuals)
+    fainter, stronger = sorted((contrast_before, contrast_after))
+    visible = min(stronger / FAINT_LEVELS, 1.0) if fainter < stronger / 4 else 1.0
+    return visible * sum(residuals) / len(residuals)
 
 
 @dataclass(frozen=True)
@@ -267,13 +272,15 @@ class Candidate:
     Attributes:
         cut: where it would be.
         score: of its first frame.
-        before: the last frame of the old shot.
+        old: the last frame of the old shot.
+        before: scores of the frames just before.
         after: scores of the frames since.
     """
 
     cut: Cut
     score: float
-    before: Thumbnail
+    old: Thumbnail
+    before: tuple[float, ...]
     after: tuple[float, ...] = ()
 
 
@@ -285,28 +292,33 @@ class AdaptiveState:
         seen: frames so far.
         seconds: time of the last frame.
         thumbnail: the last frame.
-        usual: running mean of the score where there is no cut.
-        candidate: a possible cut one or two frames back.
+        recent: scores of the last frames.
+        usual: running mean of the scores that were not a cut's.
+        trust: how much of its time constant that mean has seen, 0 to 1.
+        candidate: a possible cut a few frames back.
     """
 
     seen: int
     seconds: float
     thumbnail: Thumbnail
-    usual: float
-    candidate: Candidate | None
+    recent: tuple[float, ...] = ()
+    usual: float = 0.0
+    trust: float = 0.0
+    candidate: Candidate | None = None
 
 
 @dataclass(frozen=True)
 class AdaptiveCuts:
     """The default: a frame that motion does not explain, stands out from its surroundings, and stays.
 
-    The score is `unexplained`. A frame is proposed when its score is over `usual + share * (1 - usual)`: it takes up at
-    least that share of the room between what the motion of the last moments leaves unexplained and 1. The proposal
-    then has to last: it is dropped if one of the next `look_ahead_frames` frames is the old shot again (a flash, a
-    broken frame), and if it does not stand out from these frames just as from those before (a burst of motion).
+    The score is `unexplained`. A frame is proposed when its score is over `usual + share * (1 - usual)`: it takes up
+    at least that share of the room between what motion usually leaves unexplained and 1. The proposal then has to
+    last: it is dropped if the old shot is back within `look_ahead_frames` (a flash, a broken frame), and if it does
+    not stand out in the same way from as many frames before and after it (a burst of motion).
 
-    Finds hard cuts. Fades and dissolves pass, and so does a change of light. A shot of one frame is not told from a
-    broken frame, nor one of up to `look_ahead_frames` frames between two takes of the same view from a flash.
+    Finds hard cuts. Fades and dissolves pass, and so does a change of light. What nobody can tell from two pictures
+    alone stays open: a shot of one frame counts as a broken one, an insert of up to `look_ahead_frames` as a flash,
+    and a whip pan over a whole view within two frames as a cut.
 
     Args:
         share: of the room above usual, between 0 and 1.
@@ -334,7 +346,7 @@ class AdaptiveCuts:
         """Look at the next frame; a cut is confirmed `look_ahead_frames` after its first frame."""
         thumbnail = _thumbnail(frame.pixels)
         if state is None:
-            return CutStep(AdaptiveState(1, frame.seconds, thumbnail, 0.0, None), 0.0, False, None)
+            return CutStep(AdaptiveState(1, frame.seconds, thumbnail), 0.0, False, None)
         passed_seconds = frame.seconds - state.seconds
         if passed_seconds < 0:
             raise BadArgument(
@@ -343,41 +355,51 @@ class AdaptiveCuts:
             )
         score = unexplained(state.thumbnail, thumbnail)
         limit = self._limit(state.usual)
-        proposed = score > limit
+        recent = (*state.recent, score)[-self.look_ahead_frames :]
         waiting, confirmed = state.candidate, None
-        here = Candidate(Cut(state.seen, frame.seconds), score, state.thumbnail) if proposed else None
         motion: tuple[float, ...] = ()  # scores that turn out to be no cut's
+        here = None
+        if score > limit:
+            here = Candidate(Cut(state.seen, frame.seconds), score, state.thumbnail, state.recent)
         if waiting is None:
-            motion = () if proposed else (score,)
-        elif unexplained(waiting.before, thumbnail) <= limit:
-            here = None  # the old shot is back
-        elif here is not None:
-            if waiting.after:
-                confirmed, motion = self._verdict(waiting)
-            else:  # it lasted one frame: the old shot is still the one to compare with
-                here, motion = replace(here, before=waiting.before), (waiting.score,)
-        elif len(waiting.after) + 1 < self.look_ahead_frames:
-            here = replace(waiting, after=(*waiting.after, score))
+            motion = () if here else (score,)
+        elif unexplained(waiting.old, thumbnail) <= limit:  # the old shot is back
+            here, recent = None, ()
+        elif here and waiting.after:
+            confirmed, motion = self._verdict(waiting)
+        elif here:  # the candidate lasted one frame: the old shot is still the one to compare with
+            here, motion = replace(here, old=waiting.old), (waiting.score,)
         else:
-            confirmed, motion = self._verdict(replace(waiting, after=(*waiting.after, score)))
-        usual = state.usual
-        for value in motion:
-            usual += (value - usual) * -math.expm1(-passed_seconds / self.usual_seconds)
-        return CutStep(AdaptiveState(state.seen + 1, frame.seconds, thumbnail, usual, here), score, proposed, confirmed)
+            waiting = replace(waiting, after=(*waiting.after, score))
+            if len(waiting.after) < self.look_ahead_frames:
+                here = waiting
+            else:
+                confirmed, motion = self._verdict(waiting)
+        usual, trust = self._learned(state, motion, passed_seconds)
+        after = AdaptiveState(state.seen + 1, frame.seconds, thumbnail, recent, usual, trust, here)
+        return CutStep(after, score, score > limit, confirmed)
 
     def finish(self, state: AdaptiveState) -> Cut | None:
         """The candidate of the last frames, if nothing speaks against it."""
         return self._verdict(state.candidate)[0] if state.candidate else None
 
     def _limit(self, usual: float) -> float:
-        return usual + self.share * (1 - usual)
+        return usual + max(self.share * (1 - usual), LEAST_ROOM)
 
     def _verdict(self, waiting: Candidate) -> tuple[Cut | None, tuple[float, ...]]:
-        """The cut, if it stands out from the frames after it, and the scores that were motion."""
-        mean_after = sum(waiting.after) / max(len(waiting.after), 1)
-        if waiting.score > self._limit(mean_after):
+        """The cut, if it stands out from the frames on both sides, and the scores that were motion."""
+        if all(waiting.score > self._limit(_mean(scores)) for scores in (waiting.before, waiting.after)):
             return waiting.cut, waiting.after
         return None, (waiting.score, *waiting.after)
+
+    def _learned(self, state: AdaptiveState, motion: tuple[float, ...], passed_seconds: float) -> tuple[float, float]:
+        """`usual` and `trust` after more scores; a plain mean at first, fading with time later on."""
+        usual, trust = state.usual, state.trust
+        fresh = -math.expm1(-passed_seconds / self.usual_seconds)
+        for score in motion:
+            trust += (1 - trust) * fresh
+            usual += (score - usual) * (fresh / trust if trust else 0.0)
+        return usual, trust
 
 
 # --- parts
@@ -388,14 +410,14 @@ def _decided(state: Any, frame: Frame, score: float, cut: bool) -> CutStep[Any]:
     return CutStep(state, score, cut, Cut(state.seen - 1, frame.seconds) if cut else None)
 
 
-def _subsampled(pixels: Picture, rows: int, columns: int) -> np.ndarray:
-    """Every n-th pixel as `(3, h, w)`, at least `rows` x `columns` where there are so many; a view."""
-    _, height, width = pixels.shape
-    return pixels.detach().cpu().numpy()[:, :: max(height // rows, 1), :: max(width // columns, 1)]
+def _mean(scores: tuple[float, ...]) -> float:
+    return sum(scores) / max(len(scores), 1)
 
 
 def _histogram(pixels: Picture) -> Float[Tensor, "bins"]:
-    rgb = np.ascontiguousarray(_subsampled(pixels, 128, 128).transpose(1, 2, 0))
+    _, height, width = pixels.shape
+    some = pixels.detach().cpu().numpy()[:, :: max(height // 128, 1), :: max(width // 128, 1)]
+    rgb = np.ascontiguousarray(some.transpose(1, 2, 0))
     hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
     counts = cv2.calcHist([hsv], [0, 1, 2], None, [8, 8, 8], [0, 180, 0, 256, 0, 256]).ravel()
     return torch.from_numpy(counts / counts.sum())
@@ -419,16 +441,15 @@ def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
 
 
 def _thumbnail(pixels: Picture) -> Thumbnail:
-    """24 x 32 means over equal blocks, so that no pixel counts twice; up to a block's width is cut off at the edges.
+    """24 x 32 means over equal blocks of pixels; up to a block's width is cut off at the edges.
 
-    OpenCV averages blocks of whole pixels ten times as fast as fractional ones.
+    OpenCV averages whole pixels many times as fast as parts of them. Of a tall picture only every n-th row counts.
     """
-    picture = _subsampled(pixels, 8 * THUMB_ROWS, 8 * THUMB_COLUMNS)
-    rows, columns = (
-        size // cells * cells for size, cells in zip(picture.shape[1:], (THUMB_ROWS, THUMB_COLUMNS), strict=True)
-    )
+    picture = pixels.detach().cpu().numpy()[:, :: max(pixels.shape[1] // (8 * THUMB_ROWS), 1)]
+    _, height, width = picture.shape
+    rows, columns = height // THUMB_ROWS * THUMB_ROWS, width // THUMB_COLUMNS * THUMB_COLUMNS
     if rows and columns:
-        top, left = (picture.shape[1] - rows) // 2, (picture.shape[2] - columns) // 2
+        top, left = (height - rows) // 2, (width - columns) // 2
         picture = picture[:, top : top + rows, left : left + columns]
     size = (THUMB_COLUMNS, THUMB_ROWS)
     if picture.strides[0] == 1:  # channels last, as decoders give them
@@ -436,7 +457,9 @@ def _thumbnail(pixels: Picture) -> Thumbnail:
     return torch.from_numpy(np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in picture], -1))
 
 
-def _standardised(thumbnail: Thumbnail) -> np.ndarray:
+def _standardised(thumbnail: Thumbnail) -> tuple[np.ndarray, float]:
+    """The picture with mean 0 and contrast near 1, and its contrast in grey levels."""
     picture = thumbnail.numpy().astype(np.float32)
     picture -= picture.mean()
-    return picture / np.float32(math.sqrt(float((picture * picture).mean()) + NOISE_LEVELS**2))
+    contrast = math.sqrt(float((picture * picture).mean()))
+    return picture / np.float32(math.hypot(contrast, NOISE_LEVELS)), contrast
