@@ -104,9 +104,7 @@ def cache(args: argparse.Namespace) -> None:
 
 
 def student_config() -> Dinov2Config:
-    return Dinov2Config(
-        hidden_size=256, num_hidden_layers=6, num_attention_heads=4, image_size=SIDE_PX, patch_size=14
-    )
+    return Dinov2Config(hidden_size=256, num_hidden_layers=6, num_attention_heads=4, image_size=SIDE_PX, patch_size=14)
 
 
 def student_from(teacher: Dinov2Model) -> Dinov2Model:
@@ -267,10 +265,12 @@ def card(args: argparse.Namespace) -> None:
     queries = [i for i, p in enumerate(all_clips) if p in set(clips(args.videos, held_out=True))]
     teacher = Dinov2Model.from_pretrained(args.teacher).eval()
     torch.manual_seed(0)
+    tiny = Dinov2Model.from_pretrained(args.out).float().eval()
+    untrained = Dinov2Model(student_config()).eval()
     encoders = {
         "teacher": lambda x: teacher_tokens(teacher, x),
-        "legato-tiny": lambda x, m=Dinov2Model.from_pretrained(args.out).float().eval(): m(to_input(x))[0],
-        "random": lambda x, m=Dinov2Model(student_config()).eval(): m(to_input(x))[0],
+        "legato-tiny": lambda x: tiny(to_input(x))[0],
+        "random": lambda x: untrained(to_input(x))[0],
     }
     result = {"clips": len(all_clips), "queries": len(queries)}
     for name, encode in encoders.items():

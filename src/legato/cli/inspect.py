@@ -140,10 +140,8 @@ def rows(found: "Inspection") -> Iterator[tuple[str, str]]:
     if info:
         turned = f", turned by {info.rotation_degrees} degrees" if info.rotation_degrees else ""
         sound = ", with sound" if info.has_audio else ""
-        yield (
-            "file",
-            f"{info.codec} in {info.container.split(',')[0]}, {info.width}x{info.height}, {info.pixel_format}{turned}{sound}",
-        )
+        size = f"{info.width}x{info.height}"
+        yield "file", f"{info.codec} in {info.container.split(',')[0]}, {size}, {info.pixel_format}{turned}{sound}"
     part = "" if found.whole else ", interrupted" if found.interrupted else ", a part of the video"
     yield "frames", f"{found.frames} over {times.span_seconds:.3f} s from {found.start_seconds:g} s{part}"
     if times.rate and times.usual_rate:
@@ -166,8 +164,9 @@ def agreement(pairs: "Coherences") -> str:
     if pairs.correlation is None:
         return "no two frames to compare"
     return (
-        f"correlation {pairs.correlation:.3f} (lowest {pairs.lowest_correlation:.3f}), {pairs.coherent_share:.1%} coherent, "
-        f"{pairs.incoherent_share:.1%} incoherent, {pairs.unchanged_share:.1%} of pixels unchanged"
+        f"correlation {pairs.correlation:.3f} (lowest {pairs.lowest_correlation:.3f}), "
+        f"{pairs.coherent_share:.1%} coherent, {pairs.incoherent_share:.1%} incoherent, "
+        f"{pairs.unchanged_share:.1%} of pixels unchanged"
     )
 
 

@@ -2,7 +2,6 @@
 
 import glob
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 from legato.errors import BadArgument, VideoNotFound
@@ -12,6 +11,7 @@ if TYPE_CHECKING:  # the real import takes seconds, which `legato --help` need n
 
 __all__ = ["expanded", "named_for", "parsed_policy", "parsed_size", "parsed_span"]
 
+
 def expanded(patterns: list[str]) -> list[str]:
     """Videos named on the command line: URLs and plain paths as they are, patterns by what they match."""
     found: list[str] = []
@@ -19,7 +19,7 @@ def expanded(patterns: list[str]) -> list[str]:
         if "://" in pattern or Path(pattern).exists() or not glob.has_magic(pattern):
             found.append(pattern)
             continue
-        matches = sorted(glob.glob(pattern, recursive=True))
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns too
         if not matches:
             raise VideoNotFound(f"no file matches '{pattern}'")
         found += matches

@@ -1,7 +1,6 @@
 """`legato watch`: encode videos and recompute only what changed."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +35,8 @@ def watch(
         float | None, typer.Option(min=0, help="No token older than this many seconds (default 4); 0 for no limit.")
     ] = None,
     fidelity: Annotated[
-        float | None, typer.Option(help="Calibrate the threshold on the first second for this mean token cosine, as 0.98.")
+        float | None,
+        typer.Option(help="Calibrate the threshold on the first second for this mean token cosine, as 0.98."),
     ] = None,
     lookahead: Annotated[
         int, typer.Option(min=1, help="Frames encoded in one pass: more is faster, 1 has the least latency.")
@@ -67,11 +67,19 @@ def watch(
         several = len(paths) > 1
         results.append(
             watch_video(
-                video, encoder, model=model, lookahead=lookahead, compare=compare, fidelity=fidelity, span=span, max_frames=max_frames, quiet=quiet,
+                video,
+                encoder,
+                model=model,
+                lookahead=lookahead,
+                compare=compare,
+                fidelity=fidelity,
+                span=span,
+                max_frames=max_frames,
+                quiet=quiet,
                 features=parse.named_for(features, video, several) if features else None,
                 report=parse.named_for(report, video, several) if report else None,
             )
-        )  # fmt: skip
+        )
         if results[-1]["interrupted"]:
             break
     if json_out is not None:
@@ -152,7 +160,9 @@ def watch_video(
         except KeyboardInterrupt:
             account.interrupted = True
     if not account.records:
-        raise BadArgument(f"no frame of {path} lies in the span asked for; its video begins at {video.info.start_seconds:g} s")
+        raise BadArgument(
+            f"no frame of {path} lies in the span asked for; its video begins at {video.info.start_seconds:g} s"
+        )
     numbers = {
         "video": str(path),
         "model": model if encoder.layer is None else f"{model}, layer {encoder.layer}",
@@ -228,18 +238,23 @@ def show(numbers: dict[str, Any], features: Path | None, report: Path | None) ->
 
     console = Console(highlight=False)
     table = Table(title=numbers["video"], title_justify="left", show_header=False, box=None, pad_edge=False)
-    modes = numbers["modes"]
+    modes, latency = numbers["modes"], numbers["latency_ms"]
+    counted = ", ".join(f"{count} {mode}" for mode, count in modes.items())
     table.add_row("frames", f"{numbers['frames']} in {numbers['duration_seconds']:.1f} s, {len(numbers['cuts'])} cuts")
-    table.add_row("recomputed", f"{numbers['recomputed_share']:.1%} of tokens ({modes['full']} full, {modes['partial']} partial, {modes['hold']} held frames)")
-    table.add_row("speed", f"{numbers['frames_per_second']:.1f} frames/s, latency p95 {numbers['latency_ms']['p95']:.0f} ms")
+    table.add_row("recomputed", f"{numbers['recomputed_share']:.1%} of tokens; frames: {counted}")
+    table.add_row("speed", f"{numbers['frames_per_second']:.1f} frames/s, latency p95 {latency['p95']:.0f} ms")
     if "calibration" in numbers:
         found = numbers["calibration"]
-        table.add_row("calibration", f"threshold {found['threshold']:.3f} for a mean token cosine of {found['promised_cosine']:g}")
+        promise = f"a mean token cosine of {found['promised_cosine']:g}"
+        table.add_row("calibration", f"threshold {found['threshold']:.3f} for {promise}")
     if "speedup" in numbers:
-        table.add_row("against dense", f"{numbers['speedup']:.2f} x end to end, {numbers['encoder_speedup']:.2f} x without decoding (ceiling {numbers['ceiling']:.1f} x)")
-        table.add_row("token cosine", f"mean {numbers['token_cosine_mean']:.4f}, worst hundredth {numbers['token_cosine_p01']:.3f}, CLS {numbers['cls_cosine_mean']:.4f}")
+        encoder = f"{numbers['encoder_speedup']:.2f} x without decoding (ceiling {numbers['ceiling']:.1f} x)"
+        table.add_row("against dense", f"{numbers['speedup']:.2f} x end to end, {encoder}")
+        worst = f"worst hundredth {numbers['token_cosine_p01']:.3f}, CLS {numbers['cls_cosine_mean']:.4f}"
+        table.add_row("token cosine", f"mean {numbers['token_cosine_mean']:.4f}, {worst}")
     if numbers["frames_lost"] or numbers["times_repaired"]:
-        table.add_row("damage", f"{numbers['frames_lost']} frames lost, {numbers['times_repaired']} times repaired")
+        damage = f"{numbers['frames_lost']} frames lost, {numbers['times_repaired']} times repaired"
+        table.add_row("damage", damage)
     if numbers["interrupted"]:
         table.add_row("interrupted", "what was encoded until then is kept")
     for name, path in (("features", features), ("report", report)):
@@ -257,4 +272,4 @@ def write_json(path: Path, numbers: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text)
-    os.replace(part, path)
+    part.replace(path)

@@ -93,6 +93,7 @@ class MeanAbsolute(ChangeMeasure):
     """Mean over a patch's pixels and channels of |difference|, 0 to 1."""
 
     def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+        """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         difference = cv2.absdiff(rows_of_pixels(picture), rows_of_pixels(reference))
         return torch.from_numpy(patch_sums(difference, patch_px).astype(np.float32) / (3 * 255 * patch_px**2))
@@ -103,6 +104,7 @@ class RootMeanSquare(ChangeMeasure):
     """Root of the mean over a patch's pixels and channels of the squared difference, 0 to 1."""
 
     def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+        """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         difference = cv2.absdiff(rows_of_pixels(picture), rows_of_pixels(reference))
         mean = patch_square_sums(difference, patch_px) / (3 * 255**2 * patch_px**2)
@@ -121,6 +123,7 @@ class ChangedShare(ChangeMeasure):
     distance: float = 10.0
 
     def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+        """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         difference = cv2.absdiff(rows_of_pixels(picture), rows_of_pixels(reference)).astype(np.float32)
         changed = (np.einsum("hwc,hwc->hw", difference, difference) > self.distance**2).astype(np.uint8)
@@ -147,6 +150,7 @@ class Relative(ChangeMeasure):
     neighbours: float = 0.5
 
     def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+        """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         image = rows_of_pixels(picture)
         pixels = patch_px**2

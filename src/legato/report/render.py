@@ -2,7 +2,6 @@
 
 import base64
 import html
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,8 @@ figcaption { color: var(--soft); font-size: 12.5px; padding-top: 3px; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 5px 8px; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.meaning { color: var(--soft); }
+td.meaning { color: var(--soft); width: 45%; }
+td.number { max-width: 380px; white-space: normal; overflow-wrap: anywhere; }
 """
 
 
@@ -59,7 +59,7 @@ def write_page(path: str | Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def section(title: str, note: str, content: str) -> str:

@@ -48,7 +48,9 @@ class Sheet:
             if self.seen % self.stride == 0:
                 drawn = draw_tokens(self.recent[-1][1], encoded, grid)
                 share = len(encoded.plan.tokens) / (grid[0] * grid[1])
-                self.shots.append((drawn, f"{frame.seconds:.2f} s: {encoded.plan.mode}, {share:.0%} ({encoded.plan.reason})"))
+                self.shots.append(
+                    (drawn, f"{frame.seconds:.2f} s: {encoded.plan.mode}, {share:.0%} ({encoded.plan.reason})")
+                )
         self.seen += 1
 
     def mark_cut(self, seconds: float) -> None:
@@ -97,7 +99,7 @@ def watch_page(title: str, numbers: Mapping[str, Any], sheet: Sheet) -> str:
 
 HOW_TO_READ = {
     False: "Dotted lines are cuts. Run with --compare to see how close the features are to the dense encoder's.",
-    True: "Dotted lines are cuts. The cosine compares reused with densely computed features; p01 is the worst hundredth of tokens.",
+    True: "Dotted lines are cuts. The cosine compares reused features with the dense encoder's.",
 }
 
 
@@ -167,7 +169,12 @@ def curves(numbers: Mapping[str, Any]) -> Any:
     compared = "speedup" in numbers
     tokens = numbers["tokens_total"] / max(1, numbers["frames"])
     x = [r["seconds"] for r in records]
-    titles = ["share of tokens recomputed", "change and motion", "latency in ms", *(["token cosine to dense"] * compared)]
+    titles = [
+        "share of tokens recomputed",
+        "change and motion",
+        "latency in ms",
+        *(["token cosine to dense"] * compared),
+    ]
     figure = make_subplots(rows=len(titles), cols=1, shared_xaxes=True, vertical_spacing=0.055, subplot_titles=titles)
 
     def line(row: int, name: str, y: list[float], colour: str, **options: Any) -> None:

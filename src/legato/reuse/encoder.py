@@ -65,11 +65,11 @@ class Encoded:
 
 @dataclass
 class _Entry:
-    """A frame on its way through a pass: what was seen, and its rows unless it holds."""
+    """A frame on its way through a pass: what was seen, its rows (none where it holds), and what they became."""
 
     sight: Sight
-    rows: Rows | None = None
-    fresh: Tensor | None = None
+    rows: Rows
+    fresh: Tensor
 
 
 class ReuseEncoder:
@@ -112,7 +112,7 @@ class ReuseEncoder:
     ):
         self.parts: Parts = parts_of(model)
         own = self.parts.model.config.image_size
-        self.size_px = size_px or ((own, own) if isinstance(own, int) else (own[0], own[1]))
+        self.size_px: tuple[int, int] = size_px or ((own, own) if isinstance(own, int) else (own[0], own[1]))
         check_size(self.parts, self.size_px)
         depth = len(self.parts.layers)
         if layer is not None and not -depth - 1 <= layer <= depth:
@@ -259,46 +259,51 @@ class ReuseEncoder:
                     "continue with the same model, layer, size and precision, or start with state None"
                 )
         with torch.inference_mode():
-            lists, memories = [], []
-            for frames, state in zip(streams, states, strict=True):
-                entries, track = [], state.track if state else None
-                for frame in frames:
-                    entries.append(_Entry(self.lookout.look(frame, track, refresh)))
-                    track = entries[-1].sight.track
-                memories.append(self._give_rows(entries, state))
-                lists.append(entries)
+            sights = [self._look(frames, state, refresh) for frames, state in zip(streams, states, strict=True)]
             started = time.perf_counter()
-            self._encode([entry for entries in lists for entry in entries if entry.rows is not None])
-        results = [self._results(*parts) for parts in zip(lists, states, memories, strict=True)]
+            prepared = [self._prepared(seen, state) for seen, state in zip(sights, states, strict=True)]
+            self._encode([entry for entries, _ in prepared for entry in entries if entry.rows.count])
+        results = [self._results(*parts, state) for parts, state in zip(prepared, states, strict=True)]
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        share = (time.perf_counter() - started) / max(1, sum(map(len, lists)))
+        share = (time.perf_counter() - started) / max(1, sum(map(len, streams)))
         return [[replace(encoded, encode_seconds=share) for encoded in stream] for stream in results]
 
-    def _give_rows(self, entries: list[_Entry], state: StreamState | None) -> Memory | None:
-        """Tell every frame that computes which rows are its own and whose keys and values it shares.
+    def _look(self, frames: list[Frame], state: StreamState | None, refresh: bool) -> list[Sight]:
+        """Look at the next frames of a stream, one after the other."""
+        sights, track = [], state.track if state else None
+        for frame in frames:
+            sights.append(self.lookout.look(frame, track, refresh))
+            track = sights[-1].track
+        return sights
+
+    def _prepared(self, sights: list[Sight], state: StreamState | None) -> tuple[list[_Entry], Memory]:
+        """Tell every frame which rows are its own and whose keys and values it shares.
 
         Returns:
-            The memory that frames before the first full one write to, a new version of the state's.
+            The frames, and the memory that those before the first full one write to: a new version of the
+            state's.
         """
-        prefix, everything = torch.arange(self.parts.prefix), self.parts.prefix + self.token_count
-        before_full = list(takewhile(lambda e: e.sight.plan.mode != "full", entries))
-        touched = [entry.sight.plan.tokens for entry in before_full if entry.sight.plan.mode == "partial"]
-        memory = state.memory if state else None
-        keys, values = [], []
-        if memory is not None and touched:
+        prefix, nothing = torch.arange(self.parts.prefix), torch.empty(0)
+        before_full = takewhile(lambda sight: sight.plan.mode != "full", sights)
+        touched = [sight.plan.tokens for sight in before_full if sight.plan.mode == "partial"]
+        memory = state.memory if state else Memory([], axis=2)
+        if touched:
             memory = memory.advance(torch.cat([prefix, torch.cat(touched).unique() + len(prefix)]).to(self.device))
-            half = len(memory.tensors) // 2
-            keys, values = memory.tensors[:half], memory.tensors[half:]
-        for entry in entries:
-            plan = entry.sight.plan
-            if plan.mode == "full":
+        half = len(memory.tensors) // 2
+        keys, values = memory.tensors[:half], memory.tensors[half:]
+        entries = []
+        for sight in sights:
+            index: Tensor | None = torch.empty(0, dtype=torch.int64)
+            count = 0
+            if sight.plan.mode == "full":
+                index, count = None, self.parts.prefix + self.token_count
                 keys, values = [], []
-                entry.rows = Rows(everything, None, keys, values)
-            elif plan.mode == "partial":
-                index = torch.cat([prefix, plan.tokens + len(prefix)]).to(self.device)
-                entry.rows = Rows(len(index), index, keys, values)
-        return memory
+            elif sight.plan.mode == "partial":
+                index = torch.cat([prefix, sight.plan.tokens + len(prefix)]).to(self.device)
+                count = len(index)
+            entries.append(_Entry(sight, Rows(count, index, keys, values), nothing))
+        return entries, memory
 
     def _encode(self, entries: list[_Entry]) -> None:
         """Fill in every entry's fresh rows, in passes of a bounded number of rows."""
@@ -314,39 +319,39 @@ class ReuseEncoder:
             for entry, part in zip(now, fresh[0].split([entry.rows.count for entry in now]), strict=True):
                 entry.fresh = part
 
-    def _results(self, entries: list[_Entry], state: StreamState | None, memory: Memory | None) -> list[Encoded]:
+    def _results(self, entries: list[_Entry], memory: Memory, state: StreamState | None) -> list[Encoded]:
         """Scatter the fresh rows frame by frame; what the caller gets are copies, out of the stream's reach."""
-        tokens = state.tokens if state else None
-        results = []
+        tokens = state.tokens if state else torch.empty(0)
+        copies, pooled = [], []
         pool = self.parts.pool if self.layer is None else None
         for entry in entries:
-            sight = entry.sight
-            if entry.rows is not None and entry.rows.index is None:
+            if entry.rows.index is None:
                 tokens, memory = entry.fresh, Memory(entry.rows.keys + entry.rows.values, axis=2)
-            elif entry.rows is not None:
+            elif entry.rows.count:
                 with torch.inference_mode():
                     tokens = tokens.index_copy(0, entry.rows.index, entry.fresh)
             with torch.no_grad():
-                copy = tokens.clone()
-                pooled = pool(copy[None])[0] if pool else None
-            results.append((sight, copy, pooled))
-        after = StreamState(self.signature, entries[-1].sight.track, tokens, memory) if entries else state
+                copies.append(tokens.clone())
+                pooled.append(pool(copies[-1][None])[0] if pool else None)
+        if not entries:
+            return []
+        after = StreamState(self.signature, entries[-1].sight.track, tokens, memory)
         return [
             Encoded(
-                seconds=sight.track.seconds,
+                seconds=entry.sight.track.seconds,
                 tokens=copy[self.parts.prefix :],
                 cls=copy[0] if self.parts.cls else None,
-                pooled=pooled,
-                age_seconds=sight.track.seconds - sight.track.recomputed_at,
-                plan=sight.plan,
-                change=sight.change,
-                motion=sight.motion,
-                cut=sight.cut,
+                pooled=vector,
+                age_seconds=entry.sight.track.seconds - entry.sight.track.recomputed_at,
+                plan=entry.sight.plan,
+                change=entry.sight.change,
+                motion=entry.sight.motion,
+                cut=entry.sight.cut,
                 state=after,
-                look_seconds=sight.look_seconds,
+                look_seconds=entry.sight.look_seconds,
                 encode_seconds=0.0,
             )
-            for sight, copy, pooled in results
+            for entry, copy, vector in zip(entries, copies, pooled, strict=True)
         ]
 
     def _run_layers(self, hidden: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -49,7 +49,7 @@ class Parts:
         normalisation: mean and standard deviation of the inputs where no preprocessor file says otherwise.
     """
 
-    model: nn.Module
+    model: Any
     embed: Callable[[Tensor], Tensor]
     projection: nn.Conv2d
     layers: nn.ModuleList
@@ -69,7 +69,7 @@ class Parts:
         return int(self.projection.kernel_size[0])
 
 
-def vit(model: nn.Module) -> Parts:
+def vit(model: Any) -> Parts:
     """ViT and DeiT: absolute positions, a CLS token (DeiT: a distillation token too), optional dense pooler."""
     prefix = 2 if model.config.model_type == "deit" else 1
     return Parts(
@@ -84,7 +84,7 @@ def vit(model: nn.Module) -> Parts:
     )
 
 
-def dinov2(model: nn.Module) -> Parts:
+def dinov2(model: Any) -> Parts:
     """DINOv2, with or without registers: absolute positions, resized to the picture."""
     return Parts(
         model=model,
@@ -97,7 +97,7 @@ def dinov2(model: nn.Module) -> Parts:
     )
 
 
-def dinov3(model: nn.Module) -> Parts:
+def dinov3(model: Any) -> Parts:
     """DINOv3: rotary positions on patch tokens, given to every layer."""
 
     def rotary(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ def dinov3(model: nn.Module) -> Parts:
     )
 
 
-def clip(model: nn.Module) -> Parts:
+def clip(model: Any) -> Parts:
     """CLIP's image tower: norm before the layers; its last hidden state is not normed, its pooled CLS is."""
     return Parts(
         model=model,
@@ -130,7 +130,7 @@ def clip(model: nn.Module) -> Parts:
     )
 
 
-def siglip(model: nn.Module) -> Parts:
+def siglip(model: Any) -> Parts:
     """SigLIP and fixed-resolution SigLIP 2: no CLS token, an attention head pools all tokens."""
     return Parts(
         model=model,
@@ -145,7 +145,7 @@ def siglip(model: nn.Module) -> Parts:
     )
 
 
-def beit(model: nn.Module) -> Parts:
+def beit(model: Any) -> Parts:
     """BEiT: relative position biases, from which the hook picks the rows; one picture size."""
 
     def arguments(height: int, width: int) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class Family:
     """How a model type is loaded and taken apart."""
 
     model_class: str
-    parts: Callable[[nn.Module], Parts]
+    parts: Callable[[Any], Parts]
 
 
 FAMILIES = {
@@ -214,7 +214,7 @@ def family_of(model_type: str) -> Family:
     )
 
 
-def parts_of(model: nn.Module) -> Parts:
+def parts_of(model: Any) -> Parts:
     """Take a stock transformers vision model apart, and route its attention through the hook.
 
     The hook is transformers' own SDPA attention except while a `ReuseEncoder` runs a frame.
@@ -239,7 +239,7 @@ def parts_of(model: nn.Module) -> Parts:
     return parts
 
 
-def load_model(name_or_path: str, dtype: torch.dtype) -> nn.Module:
+def load_model(name_or_path: str, dtype: torch.dtype) -> Any:
     """Load the vision encoder of a hub name or local folder, without its other towers and heads.
 
     Raises:

@@ -1,6 +1,5 @@
 """What one stream remembers between frames: a value that goes in and comes out."""
 
-import os
 import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,7 +86,7 @@ class StreamState:
         values = vars(self) | {"memory": self.memory.tensors}
         part = path.with_name(path.name + ".part")
         torch.save(values, part)
-        os.replace(part, path)
+        part.replace(path)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "StreamState":

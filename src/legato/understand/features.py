@@ -1,7 +1,6 @@
 """Write the features of a stream to a safetensors file while they come, in constant memory."""
 
 import json
-import os
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +59,12 @@ class FeatureWriter:
         if not frames or self._token_shape is None:
             self.discard()
             return
-        names = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.uint8): "U8"}
+        names = {
+            np.dtype(np.float16): "F16",
+            np.dtype(np.float32): "F32",
+            np.dtype(np.float64): "F64",
+            np.dtype(np.uint8): "U8",
+        }
         end = self._file.tell() - HEADER_BYTES
         header: dict[str, object] = {
             "__metadata__": self.metadata,
@@ -70,14 +74,18 @@ class FeatureWriter:
             if parts:
                 array = np.stack(parts)
                 self._file.write(array.tobytes())
-                header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+                header[name] = {
+                    "dtype": names[array.dtype],
+                    "shape": list(array.shape),
+                    "data_offsets": [end, end + array.nbytes],
+                }
                 end += array.nbytes
         text = json.dumps(header).encode()
         room = HEADER_BYTES - 8
         self._file.seek(0)
         self._file.write(struct.pack("<Q", room) + text.ljust(room))
         self._file.close()
-        os.replace(self._part, self.path)
+        self._part.replace(self.path)
 
     def discard(self) -> None:
         """Leave no file behind."""
@@ -87,5 +95,7 @@ class FeatureWriter:
     def __enter__(self) -> "FeatureWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -32,7 +32,7 @@ class FrameTimes:
         kind: `constant`, `constant with gaps`, `variable`, or `unknown` with fewer than three frames.
         span_seconds: last time minus first.
         rate: intervals per second of the span: what is there, gaps included.
-        usual_rate: one over the median interval: what most of the recording runs at.
+        usual_rate: one over the mean of the intervals near the median: what most of the recording runs at.
         median_seconds: of the intervals, likewise `shortest_seconds` and `longest_seconds`.
         gaps: intervals that stand out as too long, in order.
     """
@@ -85,14 +85,15 @@ def measured_times(seconds: np.ndarray, tick_seconds: float = 0.0) -> FrameTimes
     usual_long = float(np.quantile(intervals, 0.9, method="lower"))
     out = intervals > max(GAP_FACTOR * usual_long, usual_long + JITTER_SECONDS)
     tolerance = 1.01 * min(max(tick_seconds, JITTER_SECONDS), 0.4 * median)
-    even = bool(np.all(np.abs(intervals[~out] - median) <= tolerance))
+    usual = np.abs(intervals - median) <= tolerance
+    even = bool(np.all(usual[~out]))
     kind = "variable" if not even else "constant with gaps" if out.any() else "constant"
     span = float(seconds[-1] - seconds[0])
     return FrameTimes(
         kind=kind if len(intervals) > 1 else "unknown",
         span_seconds=span,
         rate=len(intervals) / span,
-        usual_rate=1 / median,
+        usual_rate=1 / float(intervals[usual].mean()) if usual.any() else 1 / median,
         median_seconds=median,
         shortest_seconds=float(intervals.min()),
         longest_seconds=float(intervals.max()),

@@ -10,7 +10,7 @@ the steps and on seconds alone.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.motion.coherence import COHERENT_OVER, INCOHERENT_UNDER, Coherence, coherence
+from legato.motion.coherence import coherence
 from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.understand.frame_times import FrameTimes, measured_times
+from legato.understand.pairs import STEP_SECONDS, Coherences, Motion, Tally
 from legato.video.frames import Frame
 from legato.video.read import Video, VideoInfo, open_video
 
@@ -37,47 +40,10 @@ __all__ = [
     "open_reduced",
 ]
 
+Picture = UInt8[Tensor, "3 height width"]
+
 SIDE_PX = 320
-STEP_SECONDS = 1 / 15
 SAMPLE_SECONDS = 2.0
-# A repeated picture comes out of a lossy codec next to unchanged: in mean, and at its worst pixel.
-SAME_DIFFERENCE, SAME_LARGEST = 0.1 / 255, 3 / 255
-
-
-@dataclass(frozen=True)
-class Coherences:
-    """How well pictures some time apart agree.
-
-    Attributes:
-        pairs: number of pairs compared.
-        correlation: mean Pearson correlation, None without pairs, likewise the rest.
-        lowest_correlation: the worst pair's.
-        coherent_share: share of pairs with a correlation over 0.8.
-        incoherent_share: share of pairs with a correlation under 0.5.
-        unchanged_share: mean share of pixels that stay.
-    """
-
-    pairs: int
-    correlation: float | None = None
-    lowest_correlation: float | None = None
-    coherent_share: float | None = None
-    incoherent_share: float | None = None
-    unchanged_share: float | None = None
-
-
-@dataclass(frozen=True)
-class Motion:
-    """How much moves inside shots; 0 for a video without a step.
-
-    Attributes:
-        mean: share of pixels that change in 1/15 s, on average, 0 to 1.
-        peak: the 95th percentile of that share over time.
-        difference_per_second: mean absolute difference of pixel values per second, 1 is the full range.
-    """
-
-    mean: float
-    peak: float
-    difference_per_second: float
 
 
 @dataclass(frozen=True)
@@ -164,7 +130,7 @@ class Inspection:
 
 
 class Inspector:
-    """Takes frames one by one and keeps a few numbers of each: about 90 bytes a frame, and two small pictures.
+    """Takes frames one by one and keeps a few numbers of each: about 100 bytes a frame, and two small pictures.
 
     Args:
         cuts: finds new shots.
@@ -182,9 +148,8 @@ class Inspector:
         self._anchor: Frame | None = None
         self._tick_seconds = 0.0
         self._seconds = array("d")
-        self._neighbours = _Tally()
-        self._steps = _Tally()
-        self._duplicates = 0
+        self._neighbours = Tally()
+        self._steps = Tally()
 
     @property
     def frames(self) -> int:
@@ -213,7 +178,6 @@ class Inspector:
             return
         pair = coherence(small.pixels, last.pixels)
         self._neighbours.add(pair, last.seconds, frame.seconds)
-        self._duplicates += pair.difference <= SAME_DIFFERENCE and pair.largest_difference <= SAME_LARGEST
         if small.seconds - anchor.seconds > 0.95 * STEP_SECONDS:  # times may be rounded
             step = pair if anchor is last else coherence(small.pixels, anchor.pixels)
             self._steps.add(step, anchor.seconds, frame.seconds)
@@ -236,22 +200,22 @@ class Inspector:
         if waiting is not None:
             cuts.append(waiting)
         seconds = np.array(self._seconds)
-        inside = ~self._steps.spans([cut.seconds for cut in cuts])
-        changed, share = self._steps.motion(inside), _cut_share(cuts, seconds)
-        changes = len(_sampled_changes(cuts, seconds))
+        inside = ~self._steps.across([cut.seconds for cut in cuts])
+        motion = self._steps.motion(inside)
+        changes, pairs = _sampled(cuts, seconds)
         return Inspection(
             info=video.info if video else None,
             whole=whole,
             frames=self.frames,
             start_seconds=float(seconds[0]),
             times=measured_times(seconds, self._tick_seconds),
-            duplicates=self._duplicates,
+            duplicates=self._neighbours.repeats(),
             cuts=tuple(cuts),
-            cut_share=share,
+            cut_share=changes / pairs if pairs else 0.0,
             neighbours=self._neighbours.coherences(),
             steps=self._steps.coherences(inside),
-            motion=changed,
-            content=guessed_content(changed, share if changes > 1 else 0.0),
+            motion=motion,
+            content=guessed_content(motion, changes / pairs if changes > 1 else 0.0),  # one cut is no frequency
             damage=Damage(video.frames_lost, video.frames_concealed, video.times_repaired) if video else Damage(),
             interrupted=interrupted,
         )
@@ -301,66 +265,20 @@ def guessed_content(motion: Motion, cut_share: float) -> str:
         return "webcam"
     if motion.mean > 0.19:
         return "sports"
-    return "conversation" if motion.peak > 1.6 * motion.mean else "general"
+    return "conversation" if motion.peak > 1.55 * motion.mean else "general"
 
 
 # --- parts
 
 
-class _Tally:
-    """Four numbers for each pair of pictures, and the times of the two."""
-
-    def __init__(self) -> None:
-        self._columns = [array("d") for _ in range(5)]
-
-    def add(self, pair: Coherence, from_seconds: float, to_seconds: float) -> None:
-        row = (pair.correlation, pair.unchanged_share, pair.difference, from_seconds, to_seconds)
-        for column, value in zip(self._columns, row, strict=True):
-            column.append(value)
-
-    def spans(self, cuts_seconds: list[float]) -> np.ndarray:
-        """Which pairs have a cut after their first picture and up to their second."""
-        begins, ends = (np.searchsorted(cuts_seconds, np.array(c), side="right") for c in self._columns[3:])
-        return begins < ends
-
-    def coherences(self, of: np.ndarray | slice = slice(None)) -> Coherences:
-        correlation, unchanged = (np.array(column)[of] for column in self._columns[:2])
-        if not len(correlation):
-            return Coherences(0)
-        return Coherences(
-            len(correlation),
-            float(correlation.mean()),
-            float(correlation.min()),
-            float((correlation > COHERENT_OVER).mean()),
-            float((correlation < INCOHERENT_UNDER).mean()),
-            float(unchanged.mean()),
-        )
-
-    def motion(self, of: np.ndarray) -> Motion:
-        _, unchanged, difference, begins, ends = (np.array(column)[of] for column in self._columns)
-        if not len(unchanged):
-            return Motion(0.0, 0.0, 0.0)
-        passed = ends - begins
-        changed = (1 - unchanged) * np.minimum(STEP_SECONDS / passed, 1)
-        return Motion(
-            float(np.average(changed, weights=passed)),
-            float(np.quantile(changed, 0.95)),
-            float(difference.sum() / passed.sum()),
-        )
-
-
-def _sampled_changes(cuts: list[Cut], seconds: np.ndarray) -> np.ndarray:
-    """Those pairs of neighbours, of one frame every `SAMPLE_SECONDS`, that belong to different shots."""
+def _sampled(cuts: list[Cut], seconds: np.ndarray) -> tuple[int, int]:
+    """Of one frame every `SAMPLE_SECONDS`: neighbours that belong to different shots, and neighbours."""
     samples = np.arange(seconds[0], seconds[-1] + 1e-6, SAMPLE_SECONDS)
-    return np.flatnonzero(np.diff(np.searchsorted([cut.seconds for cut in cuts], samples, side="right")))
+    shots = np.searchsorted([cut.seconds for cut in cuts], samples, side="right")
+    return int(np.count_nonzero(np.diff(shots))), len(samples) - 1
 
 
-def _cut_share(cuts: list[Cut], seconds: np.ndarray) -> float:
-    pairs = int((seconds[-1] - seconds[0] + 1e-6) / SAMPLE_SECONDS)
-    return len(_sampled_changes(cuts, seconds)) / pairs if pairs else 0.0
-
-
-def _shrunk(pixels: torch.Tensor, side_px: int) -> torch.Tensor:
+def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
     height, width = pixels.shape[-2:]
     scale = side_px / max(height, width)
     if scale >= 1:
@@ -375,7 +293,7 @@ def _facts(info: VideoInfo) -> dict[str, Any]:
     return {**asdict(info), **exact, "declared_rate": float(info.declared_rate) if info.declared_rate else None}
 
 
-def _warnings(found: Inspection) -> Iterable[str]:
+def _warnings(found: Inspection) -> Iterator[str]:
     times, info, damage = found.times, found.info, found.damage
     if times.kind == "variable":
         yield (
@@ -392,28 +310,37 @@ def _warnings(found: Inspection) -> Iterable[str]:
     declared = float(info.declared_rate) if info and info.declared_rate else None
     if declared and times.contradicts(declared):
         yield (
-            f"The file declares {declared:g} frames per second, but its times give {times.rate:.4g}. Believe the times; "
-            "tools that count frames at the declared rate run at the wrong speed."
+            f"The file declares {declared:g} frames per second, but its times give {times.rate:.4g}. Believe the "
+            "times; tools that count frames at the declared rate run at the wrong speed."
         )
-    if found.duplicates > max(1, 0.02 * (found.frames - 1)):
-        share = found.duplicates / (found.frames - 1)
-        advice = (
-            "The picture stands still for the most part, as on a slide or a screen."
-            if found.motion.mean < 0.001
-            else f"Its real rate is {found.pictures_per_second:.4g} pictures per second: drop the repeats before measuring "
-            "motion or training on it."
-        )
+    share = found.duplicates / max(1, found.frames - 1)
+    if found.duplicates > 1 and share > 0.02:
+        if found.motion.mean < 0.001:
+            advice = "The picture stands still for the most part, as on a slide: look at fewer frames."
+        elif share > 0.1:
+            advice = (
+                f"There are only {found.pictures_per_second:.4g} different pictures per second: drop the repeats "
+                "before measuring motion or training on it."
+            )
+        else:
+            advice = (
+                "Either nothing moved there, or frames were lost in recording and filled up: leave them out where "
+                "motion is measured."
+            )
         yield f"{found.duplicates} frames ({share:.0%}) repeat the picture before them. {advice}"
     if damage.frames_lost or damage.frames_concealed:
         yield (
-            f"The file is damaged: {damage.frames_lost} frames could not be decoded, {damage.frames_concealed} are partly "
-            "made up. Copy or record it again."
+            f"The file is damaged: {damage.frames_lost} frames could not be decoded, {damage.frames_concealed} are "
+            "partly made up. Copy or record it again."
         )
     if damage.times_repaired:
         yield (
-            f"{damage.times_repaired} frame times were missing or did not rise, and were replaced. Write the video anew "
-            "from a better source if exact times matter."
+            f"{damage.times_repaired} frame times were missing or did not rise, and were replaced. Write the video "
+            "anew from a better source if exact times matter."
         )
     missing = (info.frames_declared or 0) - found.frames - damage.frames_lost if info and found.whole else 0
     if info and missing > 0:
-        yield f"The file declares {info.frames_declared} frames, but holds {found.frames}. It may be cut short; copy it again."
+        yield (
+            f"The file declares {info.frames_declared} frames, but gives {found.frames}. It may be cut short; copy "
+            "it again."
+        )
