@@ -3,7 +3,8 @@
     python benchmarks/reading.py --videos clip.mp4 other.mkv --json reading.json
 
 All ways of reading take turns in one process, with the codec's own threads; figures are frames per second, median
-and interquartile range over the rounds, and the median of each round's ratio to raw PyAV. "raw" is `to_ndarray` as
+and interquartile range over the rounds, the median of each round's ratio to raw PyAV, and CPU time per frame, which
+other load on the machine disturbs less. "raw" is `to_ndarray` as
 PyAV documents it, "raw tuned" the best that we know to do with PyAV; "decode" makes no RGB, and so is the ceiling.
 `--work-ms` spends time on every frame, as a model on another device would: then reading ahead pays.
 """
@@ -62,29 +63,38 @@ WAYS: dict[str, Callable[[Path], Iterator[object]]] = {
 }
 
 
-def frames_per_second(way: Callable[[Path], Iterator[object]], path: Path, frames: int, work_seconds: float) -> float:
-    start, count = time.perf_counter(), 0
+def run(way: Callable[[Path], Iterator[object]], path: Path, frames: int, work_seconds: float) -> tuple[float, float]:
+    """Frames per second, and CPU milliseconds per frame, of all threads."""
+    start, cpu_start, count = time.perf_counter(), time.process_time(), 0
     for _ in islice(way(path), frames):
         count += 1
         if work_seconds:
             time.sleep(work_seconds)
-    return count / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start), 1000 * (time.process_time() - cpu_start) / count
 
 
 def measure(path: Path, rounds: int, frames: int, work_seconds: float) -> dict[str, dict[str, float]]:
     """Median, quartiles and ratio to "raw" of every way; the order turns from round to round."""
     names = list(WAYS)
     speeds: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            speed = frames_per_second(WAYS[name], path, frames, work_seconds)
+            speed, cost = run(WAYS[name], path, frames, work_seconds)
             if turn:  # the first round warms up
                 speeds[name].append(speed)
+                costs[name].append(cost)
     figures = {}
     for name, values in speeds.items():
         low, median, high = statistics.quantiles(values, n=4)
         ratios = [value / base for value, base in zip(values, speeds["raw"], strict=True)]
-        figures[name] = {"median": median, "low": low, "high": high, "of_raw": statistics.median(ratios)}
+        figures[name] = {
+            "median": median,
+            "low": low,
+            "high": high,
+            "of_raw": statistics.median(ratios),
+            "cpu_ms": statistics.median(costs[name]),
+        }
     return figures
 
 
@@ -103,7 +113,9 @@ def main() -> None:
         with legato.open_video(path) as video:
             label = f"{path.name[:24]} {video.info.width}x{video.info.height}"
         cells = (f"{f['median']:.0f} ({f['low']:.0f}-{f['high']:.0f}) {f['of_raw']:.0%}" for f in figures.values())
-        print(f"{label:36}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+        print(f"{label:36}" + "".join(f"{cell:>24}" for cell in cells))
+        cells = (f"{f['cpu_ms']:.2f} ms CPU" for f in figures.values())
+        print(f"{'':36}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
         results[str(path.name)] = figures
     if arguments.json:
         versions = {"python": platform.python_version(), "av": av.__version__, "torch": torch.__version__}
