@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
@@ -51,7 +53,7 @@ Times = Timeline | Iterable[Moment] | Tensor
 Number = int | float
 Pair = tuple[Number, Number]
 Seconds = Float64[Tensor, " time"]
-Points = Float64[Tensor, "*points"]
+Points = Float64[np.ndarray, "*points"]
 Light = Callable[[Seconds], Seconds]
 """Gain on every pixel value at each time: 1 as it is, 0 dark."""
 
@@ -204,24 +206,26 @@ class Texture:
     coarsest: Number = 0.5
 
     def paint(
-        self, x: Float64[Tensor, " width"], y: Float64[Tensor, " height"], turns: Number = 0.0
-    ) -> Float32[Tensor, "3 height width"]:
-        """The pattern, turned clockwise, at columns `x` and rows `y` in frame heights from its origin."""
+        self, x: Float64[np.ndarray, " width"], y: Float64[np.ndarray, " height"], turns: Number = 0.0
+    ) -> Float32[np.ndarray, "3 height width"]:
+        """The pattern, turned clockwise, at columns `x` and rows `y` in frame heights from its origin; 0 to 1."""
         numbers = torch.Generator().manual_seed(self.seed)
         count = 48
         length = self.finest * (self.coarsest / self.finest) ** _uniform(count, numbers)
         direction = TURN * (_uniform(count, numbers) + turns)
         phase = TURN * _uniform(count, numbers)
-        tint = 1 + 0.4 * torch.randn(count, 3, generator=numbers, dtype=torch.float64)
-        strength = length.sqrt()  # long waves carry more, as in photographs
-        strength = strength * self.contrast * math.sqrt(2) / strength.norm()
-        along = (TURN / length * direction.cos())[:, None] * x + phase[:, None]
-        down = (TURN / length * direction.sin())[:, None] * y
-        columns = torch.cat([along.sin(), along.cos()]).float()  # (2 waves, width)
-        rows = torch.cat([down.cos(), down.sin()]).float()  # (2 waves, height)
-        amplitude = (strength[:, None] * tint).repeat(2, 1).float()  # (2 waves, 3)
-        pattern = torch.einsum("kc,kh,kw->chw", amplitude, rows, columns)
-        return (pattern + torch.tensor(self.colour)[:, None, None]).clamp(0, 1)
+        tint = 1 + 0.4 * torch.randn(count, 3, generator=numbers, dtype=torch.float64).numpy()
+        strength = np.sqrt(length)  # long waves carry more, as in photographs
+        strength *= self.contrast * math.sqrt(2) / np.linalg.norm(strength)
+        across = np.outer(x, TURN / length * np.cos(direction)) + phase
+        down = np.outer(y, TURN / length * np.sin(direction))
+        columns = np.hstack([np.sin(across), np.cos(across)]).astype(np.float32)  # (width, 2 waves)
+        rows = np.hstack([np.cos(down), np.sin(down)]).astype(np.float32)  # (height, 2 waves)
+        tints = np.tile(strength[:, None] * tint, (2, 1)).astype(np.float32)  # (2 waves, 3)
+        tinted = (rows * tints.T[:, None]).reshape(3 * len(y), -1)  # (3 height, 2 waves)
+        # OpenBLAS's threads would wait for each other on a busy machine longer than this takes
+        pattern = cv2.gemm(tinted, columns, 1, None, 0, flags=cv2.GEMM_2_T).reshape(3, len(y), len(x))
+        return np.clip(pattern + np.array(self.colour, dtype=np.float32)[:, None, None], 0, 1)
 
 
 class Thing(ABC):
@@ -263,7 +267,7 @@ class Disc(Thing):
 
     def distance(self, x: Points, y: Points) -> Points:
         """Distance to the rim, negative inside."""
-        return torch.hypot(x, y) - self.radius
+        return np.hypot(x, y) - self.radius
 
 
 @dataclass(frozen=True)
@@ -284,8 +288,8 @@ class Bar(Thing):
 
     def distance(self, x: Points, y: Points) -> Points:
         """Distance to the outline, negative inside."""
-        over_x, over_y = x.abs() - self.length / 2, y.abs() - self.breadth / 2
-        return torch.hypot(over_x.clamp(min=0), over_y.clamp(min=0)) + torch.maximum(over_x, over_y).clamp(max=0)
+        over_x, over_y = np.abs(x) - self.length / 2, np.abs(y) - self.breadth / 2
+        return np.hypot(np.maximum(over_x, 0), np.maximum(over_y, 0)) + np.minimum(np.maximum(over_x, over_y), 0)
 
 
 # --- worlds
@@ -338,15 +342,10 @@ class Scene(World):
     def render(self, seconds: Times, height: int, width: int) -> UInt8[Tensor, "time 3 height width"]:
         """Pictures at the given times, RGB, edges anti-aliased."""
         times = _float64(seconds)
-        gains = self.light(times).float()
-        if not len(times):
-            return torch.empty(0, 3, height, width, dtype=torch.uint8)
-        return torch.stack(
-            [
-                (255 * gain * self._picture(time, height, width)).round().clamp(0, 255).to(torch.uint8)
-                for time, gain in zip(times.tolist(), gains, strict=True)
-            ]
-        )
+        pictures = np.empty((len(times), 3, height, width), dtype=np.uint8)
+        for picture, time, gain in zip(pictures, times.tolist(), self.light(times).tolist(), strict=True):
+            picture[:] = np.clip(np.rint(255 * gain * self._picture(time, height, width)), 0, 255)
+        return torch.from_numpy(pictures)
 
     def positions(self, seconds: Times) -> Float64[Tensor, "time things 2"]:
         """Where the centre of each thing is in the frame: x as a fraction of its width, y of its height."""
@@ -360,21 +359,21 @@ class Scene(World):
         x, y = _pixel_centres(height, width)
         aspect, start, end = width / height, float(from_seconds), float(to_seconds)
         layer = self._layer(x, y, start, aspect)
-        x_then, y_then = torch.empty_like(x), torch.empty_like(y)
+        x_then, y_then = np.empty_like(x), np.empty_like(y)
         for number in range(len(self.things) + 1):
             here = layer == number
             local = self._pose(number, start, aspect).local(x[here], y[here])
             x_then[here], y_then[here] = self._pose(number, end, aspect).placed(*local)
         inside = (x_then >= 0) & (x_then < aspect) & (y_then >= 0) & (y_then < 1)
         visible = inside & (self._layer(x_then, y_then, end, aspect) == layer)
-        flow = height * torch.stack([x_then - x, y_then - y])
-        return Motion(flow.float(), visible, layer)
+        flow = height * np.stack([x_then - x, y_then - y])
+        return Motion(torch.from_numpy(flow).float(), torch.from_numpy(visible), torch.from_numpy(layer))
 
     def layers(self, seconds: Times, height: int, width: int) -> Int64[Tensor, "time height width"]:
         """What each pixel centre shows: 0 the background, n the n-th thing."""
         x, y = _pixel_centres(height, width)
         shown = [self._layer(x, y, time, width / height) for time in _float64(seconds).tolist()]
-        return torch.stack(shown) if shown else torch.empty(0, height, width, dtype=torch.int64)
+        return torch.from_numpy(np.stack(shown)) if shown else torch.empty(0, height, width, dtype=torch.int64)
 
     def _pose(self, number: int, seconds: float, aspect: float) -> "_Pose":
         """Where a layer's origin is in the frame, and how far it is turned."""
@@ -383,14 +382,14 @@ class Scene(World):
         x, y = ((thing.path(time) if thing else torch.zeros(1, 2)) - self.camera(time))[0].tolist()
         return _Pose(x * aspect, y, thing.turns(seconds) if thing else 0.0)
 
-    def _layer(self, x: Points, y: Points, seconds: float, aspect: float) -> Int64[Tensor, "*points"]:
-        shown = torch.zeros(x.shape, dtype=torch.int64)
+    def _layer(self, x: Points, y: Points, seconds: float, aspect: float) -> Int64[np.ndarray, "*points"]:
+        shown = np.zeros(x.shape, dtype=np.int64)
         for number, thing in enumerate(self.things, start=1):
             inside = thing.distance(*self._pose(number, seconds, aspect).local(x, y)) <= 0
             shown[inside] = number
         return shown
 
-    def _picture(self, seconds: float, height: int, width: int) -> Float32[Tensor, "3 height width"]:
+    def _picture(self, seconds: float, height: int, width: int) -> Float32[np.ndarray, "3 height width"]:
         """The picture before the light, 0 to 1."""
         x, y = _pixel_centres(height, width)
         columns, rows = x[0], y[:, 0]
@@ -400,10 +399,12 @@ class Scene(World):
             pose = self._pose(number, seconds, width / height)
             across = _near(columns, pose.x, thing.reach + 1 / height)
             down = _near(rows, pose.y, thing.reach + 1 / height)
+            if not (columns[across].size and rows[down].size):
+                continue
             distance_px = height * thing.distance(*pose.local(x[down, across], y[down, across]))
-            cover = (0.5 - distance_px).clamp(0, 1).float()  # the part of the pixel inside a straight edge
+            cover = np.clip(0.5 - distance_px, 0, 1)  # the part of the pixel inside a straight edge
             painted = thing.texture.paint(columns[across] - pose.x, rows[down] - pose.y, pose.turns)
-            canvas[:, down, across] = torch.lerp(canvas[:, down, across], painted, cover)
+            canvas[:, down, across] += cover.astype(np.float32) * (painted - canvas[:, down, across])
         return canvas
 
 
@@ -467,7 +468,7 @@ def random_scene(numbers: torch.Generator, *, things: int = 4, speed: Number = 0
             )
         else:
             made.append(Disc(paths[number % 3], 0.08 + 0.12 * d, texture, turns_per_second=spin))
-    pan = TURN * float(_uniform(1, numbers))
+    pan = TURN * _uniform(1, numbers).item()
     camera = Linear((0.0, 0.0), (speed / 3 * math.cos(pan), speed / 3 * math.sin(pan)))
     return Scene(tuple(made), _random_texture(numbers), camera)
 
@@ -498,21 +499,18 @@ def _turned(x: Points, y: Points, turns: float) -> tuple[Points, Points]:
     return cos * x - sin * y, sin * x + cos * y
 
 
-def _pixel_centres(height: int, width: int) -> tuple[Float64[Tensor, "height width"], Float64[Tensor, "height width"]]:
-    """x and y of every pixel's centre in frame heights."""
+def _pixel_centres(height: int, width: int) -> tuple[Points, Points]:
+    """x and y of every pixel's centre in frame heights, each `(height, width)`."""
     if height < 1 or width < 1:
         raise BadArgument(f"the frame is {width}x{height}; expected at least one pixel")
-    rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height
-    columns = (torch.arange(width, dtype=torch.float64) + 0.5) / height
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    x, y = np.meshgrid((np.arange(width) + 0.5) / height, (np.arange(height) + 0.5) / height)
     return x, y
 
 
-def _near(places: Float64[Tensor, " places"], centre: float, reach: float) -> slice:
+def _near(places: Float64[np.ndarray, " places"], centre: float, reach: float) -> slice:
     """Those of the rising `places` within reach of the centre."""
-    edges = torch.tensor([centre - reach, centre + reach], dtype=torch.float64)
-    begin, end = torch.searchsorted(places, edges).tolist()
-    return slice(begin, end)
+    begin, end = np.searchsorted(places, [centre - reach, centre + reach])
+    return slice(int(begin), int(end))
 
 
 def _float64(seconds: Times) -> Seconds:
@@ -527,8 +525,8 @@ def _pair(values: Pair) -> Float64[Tensor, "2"]:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _uniform(count: int, numbers: torch.Generator) -> Float64[Tensor, " count"]:
-    return torch.rand(count, generator=numbers, dtype=torch.float64)
+def _uniform(count: int, numbers: torch.Generator) -> Float64[np.ndarray, " count"]:
+    return torch.rand(count, generator=numbers, dtype=torch.float64).numpy()
 
 
 def _random_texture(numbers: torch.Generator) -> Texture:
