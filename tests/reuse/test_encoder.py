@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from legato.errors import BadArgument, ModelNotFound, StateMismatch, UnsupportedModel
 from legato.reuse import MaxAge, Policy, ReuseEncoder, StreamState, Threshold
 from legato.reuse import track as track_module
 from legato.reuse.plan import Look
 from legato.video import Frame
-from torch import Tensor, nn
-
 from tests.reuse.models import MAKERS, SIDE_PX, make_model
 
 FAMILIES = sorted(MAKERS)
@@ -151,7 +151,11 @@ def test_going_back_in_time_and_a_new_resolution_start_over() -> None:
 def test_streams_in_one_batch_do_not_touch_each_other(family: str) -> None:
     encoder = reuse(family)
     starts = [noise_frame(seed, 0) for seed in range(3)]
-    nexts = [with_change(starts[0], 1), with_change(starts[1], 1, width_px=40), Frame(starts[2].pixels, 1, Fraction(1, 30))]
+    nexts = [
+        with_change(starts[0], 1),
+        with_change(starts[1], 1, width_px=40),
+        Frame(starts[2].pixels, 1, Fraction(1, 30)),
+    ]
     alone = [encoder(n, encoder(s).state) for s, n in zip(starts, nexts, strict=True)]
     states = [o.state for o in encoder.batch(starts, [None] * 3)]
     together = encoder.batch(nexts, states)

@@ -49,9 +49,9 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except LegatoError as error:
-        from rich.console import Console
+        from legato.cli.output import tell
 
-        Console(stderr=True).print(f"[bold red]legato:[/] {error}", highlight=False, soft_wrap=True)
+        tell(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -13,8 +13,9 @@ def demo(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
 ) -> None:
     """Watch a bundled clip with the bundled encoder, compare with dense encoding, and say where the report is."""
+    from legato.cli.output import write_json
     from legato.cli.parse import parsed_policy
-    from legato.cli.watch import load_encoder, watch_video, write_json
+    from legato.cli.watch import load_encoder, watch_video
     from legato.samples import BIG_BUCK_BUNNY
 
     model = "legato-tiny"

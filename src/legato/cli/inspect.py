@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.watch import taken, write_json
+from legato.cli.output import tell, write_json
+from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
@@ -108,14 +109,6 @@ def progress(
         for number, frame in enumerate(frames, start=1):
             yield frame
             bar.update(task, completed=frame.seconds - begin, frames=number)
-
-
-def tell(error: VideoError) -> None:
-    """One line on a video that is left out."""
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(stderr=True).print(Text.assemble(("legato: ", "bold red"), str(error)), soft_wrap=True)
 
 
 def show(path: str, found: "Inspection") -> None:

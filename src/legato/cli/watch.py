@@ -1,6 +1,5 @@
 """`legato watch`: encode videos and recompute only what changed."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.errors import BadArgument
+from legato.cli.output import tell, write_json
+from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
     from legato.reuse.encoder import ReuseEncoder
@@ -62,11 +62,11 @@ def watch(
             raise BadArgument(f"{path} is a folder; name a file")
     encoder = load_encoder(model, layer, parse.parsed_size(size), chosen, device, dtype)
     quiet = quiet or json_out == Path("-")
-    results = []
+    results: list[dict[str, Any]] = []
+    several = len(paths) > 1
     for video in paths:
-        several = len(paths) > 1
-        results.append(
-            watch_video(
+        try:
+            numbers = watch_video(
                 video,
                 encoder,
                 model=model,
@@ -79,13 +79,20 @@ def watch(
                 features=parse.named_for(features, video, several) if features else None,
                 report=parse.named_for(report, video, several) if report else None,
             )
-        )
-        if results[-1]["interrupted"]:
+        except VideoError as error:
+            if not several:
+                raise
+            tell(error)
+            numbers = {"video": video, "error": str(error)}
+        results.append(numbers)
+        if numbers.get("interrupted"):
             break
     if json_out is not None:
-        write_json(json_out, results if len(paths) > 1 else results[0])
-    if results[-1]["interrupted"]:
+        write_json(json_out, results if several else results[0])
+    if results[-1].get("interrupted"):
         raise typer.Exit(130)
+    if any("error" in numbers for numbers in results):
+        raise typer.Exit(2)
 
 
 def load_encoder(
@@ -261,15 +268,3 @@ def show(numbers: dict[str, Any], features: Path | None, report: Path | None) ->
         if path is not None:
             table.add_row(name, str(path))
     console.print(table)
-
-
-def write_json(path: Path, numbers: Any) -> None:
-    """Write JSON to a file, complete or not at all, or to standard output for `-`."""
-    text = json.dumps(numbers, indent=1)
-    if path == Path("-"):
-        typer.echo(text)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)

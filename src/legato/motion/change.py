@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 Picture = UInt8[Tensor, "3 height width"]
+Reference = UInt8[Tensor, "3 reference_height reference_width"]  # its size is checked with a message
 Grid = Float[Tensor, "rows columns"]
 
 
@@ -70,7 +71,7 @@ class ChangeMeasure(ABC):
     """Per-token change between a picture and a reference of equal size; 0 where they are equal."""
 
     @abstractmethod
-    def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+    def __call__(self, picture: Picture, reference: Reference, patch_px: int, noise: float = 0.0) -> Grid:
         """Measure the change of each patch.
 
         Args:
@@ -92,7 +93,7 @@ class ChangeMeasure(ABC):
 class MeanAbsolute(ChangeMeasure):
     """Mean over a patch's pixels and channels of |difference|, 0 to 1."""
 
-    def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+    def __call__(self, picture: Picture, reference: Reference, patch_px: int, noise: float = 0.0) -> Grid:
         """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         difference = cv2.absdiff(rows_of_pixels(picture), rows_of_pixels(reference))
@@ -103,7 +104,7 @@ class MeanAbsolute(ChangeMeasure):
 class RootMeanSquare(ChangeMeasure):
     """Root of the mean over a patch's pixels and channels of the squared difference, 0 to 1."""
 
-    def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+    def __call__(self, picture: Picture, reference: Reference, patch_px: int, noise: float = 0.0) -> Grid:
         """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         difference = cv2.absdiff(rows_of_pixels(picture), rows_of_pixels(reference))
@@ -122,7 +123,7 @@ class ChangedShare(ChangeMeasure):
 
     distance: float = 10.0
 
-    def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+    def __call__(self, picture: Picture, reference: Reference, patch_px: int, noise: float = 0.0) -> Grid:
         """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         difference = cv2.absdiff(rows_of_pixels(picture), rows_of_pixels(reference)).astype(np.float32)
@@ -144,18 +145,21 @@ class Relative(ChangeMeasure):
     Attributes:
         contrast_floor: standard deviation added to the patch's own, 0 to 1.
         neighbours: weight of the mean over the 3 x 3 tokens around.
+        noise_margin: how many times the noise's variance is taken off; over 1, since the noise in a patch
+            scatters about its mean.
     """
 
     contrast_floor: float = 16 / 255
     neighbours: float = 0.5
+    noise_margin: float = 1.5
 
-    def __call__(self, picture: Picture, reference: Picture, patch_px: int, noise: float = 0.0) -> Grid:
+    def __call__(self, picture: Picture, reference: Reference, patch_px: int, noise: float = 0.0) -> Grid:
         """See `ChangeMeasure`."""
         check_pair(picture, reference, patch_px)
         image = rows_of_pixels(picture)
         pixels = patch_px**2
         squares = patch_square_sums(cv2.absdiff(image, rows_of_pixels(reference)), patch_px) / (3 * 255**2 * pixels)
-        change = np.sqrt(np.maximum(squares - noise**2, 0))
+        change = np.sqrt(np.maximum(squares - self.noise_margin * noise**2, 0))
         change += self.neighbours * cv2.blur(change, (3, 3), borderType=cv2.BORDER_REFLECT_101)
         sums, squared_sums = cv2.integral2(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
         mean, mean_square = (_boxes(i[::patch_px, ::patch_px]) / pixels for i in (sums, squared_sums))
@@ -183,7 +187,7 @@ class NoiseFloor:
     cap: float = 6 / 255
 
     def step(
-        self, picture: Picture, previous: Picture, patch_px: int, noise: float, elapsed_seconds: float
+        self, picture: Picture, previous: Reference, patch_px: int, noise: float, elapsed_seconds: float
     ) -> tuple[float, float]:
         """Follow one frame further.
 
