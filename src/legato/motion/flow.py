@@ -24,9 +24,10 @@ __all__ = ["DisFlow", "FarnebackFlow", "FlowEstimator", "LucasKanadeFlow", "Nvid
 Picture = UInt8[Tensor, "3 _ _"]
 Flow = Float32[Tensor, "2 height width"]
 Grey = UInt8[np.ndarray, "rows columns"]
-Vectors = Float32[np.ndarray, "rows columns 2"]
+Vectors = Float32[np.ndarray, "vector_rows vector_columns 2"]
 
 LEAST_SIDE_PX = 12
+DIS_LEAST_SIDE_PX = 40  # under 32, four times its 8 px patch, OpenCV's DIS reads outside the picture and crashes
 DIS_PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
@@ -67,7 +68,12 @@ class DisFlow:
         """Displacement, x then y in pixels, of every pixel of `first`; see `FlowEstimator`."""
 
         def dense(a: Grey, b: Grey) -> Vectors:
-            return cv2.DISOpticalFlow.create(DIS_PRESETS[self.preset]).calc(a, b, None)  # a fresh one: it has buffers
+            rows, columns = a.shape
+            below, right = max(DIS_LEAST_SIDE_PX - rows, 0), max(DIS_LEAST_SIDE_PX - columns, 0)
+            if below or right:
+                a, b = (cv2.copyMakeBorder(side, 0, below, 0, right, cv2.BORDER_REPLICATE) for side in (a, b))
+            search = cv2.DISOpticalFlow.create(DIS_PRESETS[self.preset])  # a fresh one: it keeps buffers
+            return search.calc(a, b, None)[:rows, :columns]
 
         return _at_bounded_size(dense, first, second, self.max_side_px)
 
