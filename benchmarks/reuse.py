@@ -72,7 +72,7 @@ class Method:
 
 
 def methods(encoder: ReuseEncoder, max_age: float, quick: bool) -> list[Method]:
-    thresholds = [0.2, 0.4, 0.8] if quick else [0.15, 0.25, 0.4, 0.6, 0.8, 1.2]
+    thresholds = [0.25, 0.4, 0.6, 0.8, 1.2] if quick else [0.15, 0.25, 0.4, 0.6, 0.8, 1.2]
     made = [Method(f"ours {t}", encoder.with_policy(MaxAge(Threshold(t), max_age))) for t in thresholds]
     for fraction in [0.1] if quick else [0.05, 0.15, 0.4]:
         made.append(Method(f"hierarchical {fraction}", encoder.with_policy(MaxAge(Hierarchical(fraction), max_age))))
@@ -199,7 +199,8 @@ def main() -> None:
         ).stdout.strip()
         about = {
             "commit": commit, "model": args.model, "layer": args.layer, "size": args.size,
-            "max_frames": args.max_frames, "max_age_seconds": args.max_age, "torch": torch.__version__, "transformers": transformers.__version__,
+            "max_frames": args.max_frames, "max_age_seconds": args.max_age,
+            "torch": torch.__version__, "transformers": transformers.__version__,
             "threads": torch.get_num_threads(), "cores": os.cpu_count(), "machine": platform.machine(),
         }  # fmt: skip
         args.json.write_text(json.dumps({"about": about, "geometric_mean": summary, "classes": groups}, indent=1))

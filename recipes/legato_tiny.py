@@ -255,6 +255,15 @@ def retrieval(encode, firsts: list[np.ndarray], lasts: list[np.ndarray], queries
     return float(np.mean([int(nearest[q]) == q for q in queries]))
 
 
+def disguised(image: np.ndarray) -> np.ndarray:
+    """The middle 70 % of a picture, mirrored, without colour, darker: what colours alone cannot find again."""
+    height, width = image.shape[:2]
+    middle = image[height * 15 // 100 : height * 85 // 100, width * 15 // 100 : width * 85 // 100]
+    grey = cv2.cvtColor(cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    dark = (255 * (grey[:, ::-1] / 255.0) ** 1.6).astype(np.uint8)
+    return cv2.resize(dark, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+
+
 def card(args: argparse.Namespace) -> None:
     all_clips = clips(args.videos, held_out=False) + clips(args.videos, held_out=True)
     square = [
@@ -275,7 +284,9 @@ def card(args: argparse.Namespace) -> None:
     result = {"clips": len(all_clips), "queries": len(queries)}
     for name, encode in encoders.items():
         for pool, pick in {"cls": lambda t: t[:, 0], "mean": lambda t: t[:, 1:].mean(1)}.items():
-            result[f"{name}/{pool}"] = retrieval(lambda x, e=encode, p=pick: p(e(x)), firsts, lasts, queries)
+            for kind, asked in {"plain": lasts, "disguised": [disguised(i) for i in lasts]}.items():
+                share = retrieval(lambda x, e=encode, p=pick: p(e(x)), firsts, asked, queries)
+                result[f"{kind}/{name}/{pool}"] = round(share, 3)
     print(json.dumps(result, indent=2))
 
 

@@ -18,17 +18,18 @@ app = typer.Typer(
 )
 
 
-def version(wanted: bool) -> None:
+def show_version(wanted: bool) -> bool:
     """Print the version and stop."""
     if wanted:
         typer.echo(f"legato {legato.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Video models that keep time."""

@@ -13,12 +13,18 @@ __all__ = ["expanded", "named_for", "parsed_policy", "parsed_size", "parsed_span
 
 
 def expanded(patterns: list[str]) -> list[str]:
-    """Videos named on the command line: URLs and plain paths as they are, patterns by what they match."""
+    """Videos named on the command line: URLs and plain paths as they are, patterns by what they match.
+
+    Raises:
+        VideoNotFound: a path that does not exist, or a pattern that nothing matches.
+    """
     found: list[str] = []
     for pattern in patterns:
-        if "://" in pattern or Path(pattern).exists() or not glob.has_magic(pattern):
+        if "://" in pattern or Path(pattern).exists():
             found.append(pattern)
             continue
+        if not glob.has_magic(pattern):
+            raise VideoNotFound(f"there is no file '{pattern}'; check the spelling and the folder")
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns too
         if not matches:
             raise VideoNotFound(f"no file matches '{pattern}'")

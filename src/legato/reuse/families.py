@@ -248,12 +248,18 @@ def load_model(name_or_path: str, dtype: torch.dtype) -> Any:
     """
     import transformers
 
+    on_hub = name_or_path.count("/") == 1 and name_or_path[0] not in "./~"
+    if not on_hub and not Path(name_or_path).is_dir():
+        raise ModelNotFound(
+            f"no model '{name_or_path}': no bundled encoder has that name (there is legato-tiny), no such folder exists, "
+            "and names on the Hugging Face hub look like facebook/dinov2-small"
+        )
     try:
         config = transformers.AutoConfig.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise ModelNotFound(
-            f"no model '{name_or_path}': no local folder with a config.json, no bundled name, and the hub did not "
-            f"give it ({str(error).splitlines()[0]})"
+            f"no model '{name_or_path}': neither a local folder with a readable config.json nor given by the hub "
+            f"({str(error).splitlines()[0]})"
         ) from error
     family = family_of(config.model_type)
     try:

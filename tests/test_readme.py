@@ -1,0 +1,37 @@
+"""What README.md shows works: its Python runs, its commands run on the bundled clip."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from legato.cli.app import app, register
+from legato.samples import BIG_BUCK_BUNNY
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.startswith("legato ")
+]
+register()
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "facebook/" in command:
+        pytest.skip("needs the model hub")
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command.replace("VIDEO", str(BIG_BUCK_BUNNY)))[1:]
+    result = CliRunner().invoke(app, [*words, "--max-frames", "12"])
+    assert result.exit_code == 0, (result.output, result.exception)
