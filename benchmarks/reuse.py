@@ -72,7 +72,7 @@ class Method:
 
 
 def methods(encoder: ReuseEncoder, max_age: float, quick: bool) -> list[Method]:
-    thresholds = [0.25, 0.4, 0.6, 0.8, 1.2] if quick else [0.15, 0.25, 0.4, 0.6, 0.8, 1.2]
+    thresholds = [0.25, 0.4, 0.6, 0.9] if quick else [0.15, 0.25, 0.4, 0.6, 0.8, 1.2]
     made = [Method(f"ours {t}", encoder.with_policy(MaxAge(Threshold(t), max_age))) for t in thresholds]
     for fraction in [0.1] if quick else [0.05, 0.15, 0.4]:
         made.append(Method(f"hierarchical {fraction}", encoder.with_policy(MaxAge(Hierarchical(fraction), max_age))))

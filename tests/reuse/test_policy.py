@@ -8,7 +8,11 @@ from legato.reuse import Hierarchical, Look, MaxAge, Plan, RandomFraction, Thres
 
 
 def look(change: torch.Tensor, seconds: float = 10.0, recomputed_at: float | torch.Tensor = 10.0) -> Look:
-    at = torch.full(change.shape, recomputed_at, dtype=torch.float64) if isinstance(recomputed_at, float) else recomputed_at
+    at = (
+        torch.full(change.shape, recomputed_at, dtype=torch.float64)
+        if isinstance(recomputed_at, float)
+        else recomputed_at
+    )
     return Look(seconds, change, at)
 
 
@@ -75,7 +79,13 @@ def test_a_plan_holds_recomputes_some_or_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Threshold(-1.0), lambda: TopFraction(1.2), lambda: Hierarchical(-0.1), lambda: MaxAge(Threshold(1.0), 0.0)]
+    "make",
+    [
+        lambda: Threshold(-1.0),
+        lambda: TopFraction(1.2),
+        lambda: Hierarchical(-0.1),
+        lambda: MaxAge(Threshold(1.0), 0.0),
+    ],
 )
 def test_impossible_settings_are_refused(make: object) -> None:
     with pytest.raises(BadArgument):

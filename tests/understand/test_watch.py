@@ -88,7 +88,9 @@ def test_a_cut_is_listed_at_its_first_frame_and_recomputed_in_full() -> None:
     cutting = ReuseEncoder(make_model("vit"), size_px=(64, 64), cuts=AdaptiveCuts())
     film = Film((scene(0), scene(50)), (0.5,))
     account = Account(cutting.token_count)
-    outs = [out for _, out in watch(film.frames(Timeline.constant(seconds=1, rate=20), 64, 64), cutting, account=account)]
+    outs = [
+        out for _, out in watch(film.frames(Timeline.constant(seconds=1, rate=20), 64, 64), cutting, account=account)
+    ]
     assert [(cut.frame, cut.seconds) for cut in account.cuts] == [(10, 0.5)]
     assert (outs[10].plan.mode, outs[10].plan.reason) == ("full", "cut")
 

@@ -251,7 +251,7 @@ def load_model(name_or_path: str, dtype: torch.dtype) -> Any:
     on_hub = name_or_path.count("/") == 1 and name_or_path[0] not in "./~"
     if not on_hub and not Path(name_or_path).is_dir():
         raise ModelNotFound(
-            f"no model '{name_or_path}': no bundled encoder has that name (there is legato-tiny), no such folder exists, "
+            f"no model '{name_or_path}': the bundled encoder is legato-tiny, there is no such folder, "
             "and names on the Hugging Face hub look like facebook/dinov2-small"
         )
     try:
