@@ -107,8 +107,7 @@ class FarnebackFlow:
 
 @dataclass(frozen=True)
 class LucasKanadeFlow:
-    """Pyramidal Lucas-Kanade (Bouguet 2000) on a grid of points, made dense: about as exact as `DisFlow('medium')`
-    where motion is smooth, blurred at edges.
+    """Pyramidal Lucas-Kanade (Bouguet 2000) on a grid of points, made dense: steady, blurred at edges, no faster.
 
     A point counts if tracking it forwards and back again returns within a pixel; points that do not are filled in
     from their neighbours, a median takes out strays, and the grid is interpolated between points.

@@ -151,7 +151,7 @@ MEANINGS = {
     "dense_wall_seconds": "decode and dense encoding of the same frames",
     "speedup": "dense_wall_seconds / wall_seconds: decode, change detection and scatter included",
     "encoder_speedup": "the same without decoding",
-    "ceiling": "ratio of the arithmetic alone: no implementation of this plan can exceed it",
+    "ceiling": "ratio of the arithmetic alone: as fast as this plan can be where dense arithmetic runs at full speed",
     "token_cosine_mean": "mean over all patch tokens of all frames",
     "token_cosine_p01": "one token in a hundred is at or under this",
     "cls_cosine_mean": "the same for the CLS token",

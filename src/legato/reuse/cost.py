@@ -1,4 +1,4 @@
-"""How much arithmetic a plan needs: the ceiling that no implementation of it can exceed."""
+"""How much arithmetic a plan needs, and so how fast it can be."""
 
 from dataclasses import dataclass
 

@@ -26,7 +26,7 @@ from legato.video.frames import Frame
 __all__ = ["Encoded", "ReuseEncoder"]
 
 DEFAULT_THRESHOLD = 0.4
-DEFAULT_MAX_AGE_SECONDS = 4.0
+DEFAULT_MAX_AGE_SECONDS = 2.0
 ROWS_PER_PASS = 1024  # more rows at once gain nothing and cost memory
 
 
