@@ -91,6 +91,7 @@ CUTS = {
     "two, two frames apart": (film(shot(1), shot(2), shot(3), at=(10, 12)), [10, 12]),
     "there and back": (film(shot(1), shot(2), shot(1), at=(10, 14)), [10, 14]),
     "after a broken frame": (film(shot(1), shot(2), shot(3), at=(10, 11)), [11]),
+    "right after a flash": (film(shot(3, Flash(0.4, 0.04, gain=6)), shot(4), at=(12,)), [12]),
     "out of black": (film(shot(1, torch.zeros_like), shot(2), at=(12,)), [12]),
     "during a pan": (film(shot(1, camera=Linear((0, 0), (1.5, 0))), shot(2), at=(12,)), [12]),
 }
@@ -104,6 +105,7 @@ NO_CUTS = {
     "a fast pan": shot(1, camera=Linear((0, 0), (1.5, 0))),
     "a pan too fast to follow": shot(1, camera=Linear((0, 0), (4, 1))),
     "a burst of motion": shot(1, camera=Waypoints(((0.4, (0, 0)), (0.6, (1.2, 0))))),
+    "a pan that starts with a jerk": shot(1, camera=Waypoints(((0.4, (0, 0)), (0.44, (0.115, 0)), (1, (1.585, 0))))),
     "something large that enters": Scene((PASSING,), Texture(seed=8)),
     "a fade to black": shot(1, Fade(0.2, 0.6, start=1, end=0)),
     "a fade from black": shot(1, Fade(0.2, 0.6)),
@@ -123,6 +125,12 @@ def test_a_cut_is_found_at_its_frame(case, noise):
 @pytest.mark.parametrize("case", NO_CUTS)
 def test_what_looks_like_a_cut_is_none(case, noise):
     assert at(filmed(NO_CUTS[case], noise=noise)) == []
+
+
+def test_a_cut_stands_out_from_grain_that_is_there_from_the_start():
+    frames = filmed(CUTS["in the dark"][0], noise=12)
+    assert follow(AdaptiveCuts(), list(frames))[1] > 0.7
+    assert at(frames) == [12]
 
 
 @pytest.mark.parametrize("rate", [8, 15, Fraction(30000, 1001), 60])

@@ -110,6 +110,12 @@ def test_pictures_of_unlike_or_tiny_size_are_refused(estimate):
     assert estimate(*pan(0, 0, 12, 40)).shape == (2, 12, 40)
 
 
+@every_estimator
+def test_small_pictures_will_do(estimate):
+    flow = estimate(*pan(2, 1, 30, 44))
+    assert flow[:, 6:-6, 6:-6].flatten(1).median(1).values.tolist() == pytest.approx([2, 1], abs=0.25)
+
+
 def test_points_without_texture_take_their_neighbours_motion():
     wall = Bar(Still((0.6, 0.5)), 0.9, 0.8, Texture(colour=(0.3, 0.5, 0.2), contrast=0))
     scene = Scene((wall,), Texture(seed=3, finest=0.1), camera=Linear((0, 0), (-4 / 160, 2 / 96)))

@@ -367,8 +367,8 @@ class AdaptiveCuts:
             here, recent = None, ()
         elif here and waiting.after:
             confirmed, motion = self._verdict(waiting)
-        elif here:  # the candidate lasted one frame: the old shot is still the one to compare with
-            here, motion = replace(here, old=waiting.old), (waiting.score,)
+        elif here:  # the candidate lasted one frame
+            motion = (waiting.score,)
         else:
             waiting = replace(waiting, after=(*waiting.after, score))
             if len(waiting.after) < self.look_ahead_frames:
