@@ -9,7 +9,6 @@
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -107,7 +106,9 @@ def main() -> None:
         encoder = ReuseEncoder.from_pretrained("legato-tiny")
         for _ in watch(long_stream(args.memory_of, encoder.size_px[0]), encoder):
             pass
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # not ru_maxrss, which a child process takes over from its parent
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        print(int(line.split()[1]) / 1024)
         return
     size = {"size_px": (args.size, args.size)} if args.size else {}
     encoder = ReuseEncoder.from_pretrained(args.model, layer=args.layer, **size)
