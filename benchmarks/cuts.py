@@ -110,7 +110,7 @@ def judge(detector: CutDetector | OfflineCutDetector, paths: list[Path], side_px
     return score
 
 
-def feature_detectors(folder: str) -> dict[str, CutDetector]:
+def feature_detectors(folder: str, layer: int, below_cosine: float) -> dict[str, CutDetector]:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(folder).eval()
@@ -119,9 +119,13 @@ def feature_detectors(folder: str) -> dict[str, CutDetector]:
     def embed(frame: Frame) -> torch.Tensor:
         pixels = F.interpolate(frame.pixels[None].float() / 255, size=(224, 224), mode="bilinear", antialias=True)
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-        return model((pixels - mean[:, None, None]) / std[:, None, None]).last_hidden_state[0].mean(0)
+        pixels = (pixels - mean[:, None, None]) / std[:, None, None]
+        return model(pixels, output_hidden_states=True).hidden_states[layer][0].mean(0)
 
-    return {"FeatureCuts": FeatureCuts(embed), "ConfirmedCuts": ConfirmedCuts(embed)}
+    return {
+        "FeatureCuts": FeatureCuts(embed, below_cosine),
+        "ConfirmedCuts": ConfirmedCuts(embed, below_cosine=below_cosine),
+    }
 
 
 def main() -> None:
@@ -130,6 +134,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--side", type=int, default=400)
     parser.add_argument("--model")
+    parser.add_argument("--layer", type=int, default=-1, help="whose tokens' mean is compared")
+    parser.add_argument("--below", type=float, default=0.7, help="cosine under which features say cut")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     paths = sorted(
@@ -146,7 +152,7 @@ def main() -> None:
         "TransNetCuts": TransNetCuts(),
     }
     if args.model:
-        detectors |= feature_detectors(args.model)
+        detectors |= feature_detectors(args.model, args.layer, args.below)
     console = Console()
     table = Table(Column("detector", no_wrap=True), "prec.", "recall", "found", "false", "faded", "ms")
     scores = {}
@@ -180,6 +186,7 @@ def main() -> None:
             "device": platform.processor() or platform.machine(),
             "every": args.every,
             "side_px": args.side,
+            "features": {"model": args.model, "layer": args.layer, "below_cosine": args.below},
             "videos": [path.name for path in paths],
         }
         results = {

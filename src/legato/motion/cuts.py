@@ -174,7 +174,8 @@ class FeatureCuts:
 
     Args:
         embed: maps a frame to one vector, for example a vision encoder's pooled output.
-        below_cosine: depends on the encoder; 0.7 suits self-supervised ones.
+        below_cosine: measure it for your encoder and layer. The mean of a DINOv2 ViT-S/14's layer-9 tokens stays over
+            0.98 from frame to frame and falls to 0.58-0.83 on cuts, for which 0.9 would do.
     """
 
     embed: Embed
