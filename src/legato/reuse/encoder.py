@@ -16,6 +16,7 @@ from legato.errors import BadArgument, StateMismatch
 from legato.motion.change import ChangeMeasure, NoiseFloor, Relative
 from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.reuse.attention import Rows, recomputing
+from legato.reuse.audit import Audit, Tally
 from legato.reuse.families import Parts, check_size, load_model, normalisation_of, parts_of
 from legato.reuse.plan import Plan
 from legato.reuse.policy import MaxAge, Policy, Threshold
@@ -44,6 +45,8 @@ class Encoded:
         change: what was measured, `(rows, columns)`; zeros where a stream starts.
         motion: mean absolute difference to the previous frame, 0 to 1; 0 for a first frame.
         cut: a cut that is certain now; it may lie a frame or two back.
+        held_cosine: mean cosine of tokens recomputed on account of their age to what was held of them, over the
+            last few: an estimate, for free, of how close held tokens are to the dense encoder's. 1 without any.
         state: give it to the stream's next call; the frames of one `run` share it.
         look_seconds: wall time of looking (resize, change, cut, plan).
         encode_seconds: wall time of the encoder, divided evenly among the frames of a call.
@@ -58,6 +61,7 @@ class Encoded:
     change: Float[Tensor, "rows columns"]
     motion: float
     cut: Cut | None
+    held_cosine: float
     state: StreamState
     look_seconds: float
     encode_seconds: float
@@ -90,6 +94,7 @@ class ReuseEncoder:
             model norms it, with the pooled output.
         size_px: height and width that frames are resized to (the whole frame, nothing cropped).
         policy: which tokens to recompute.
+        audit: when held tokens count as stale, so that everything is recomputed; None to trust the policy.
         measure: how change is measured.
         cuts: detector whose proposals reset the stream at once; None for footage without cuts.
         normalisation: mean and standard deviation per channel of pixels in 0..1.
@@ -106,6 +111,7 @@ class ReuseEncoder:
         layer: int | None = None,
         size_px: tuple[int, int] | None = None,
         policy: Policy | None = None,
+        audit: Audit | None = Audit(),  # noqa: B008 - immutable
         measure: ChangeMeasure | None = None,
         cuts: CutDetector | None = AdaptiveCuts(),  # noqa: B008 - immutable
         normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -126,6 +132,7 @@ class ReuseEncoder:
             noise_floor=NoiseFloor(),
             cuts=cuts,
         )
+        self.audit = audit
         weight = self.parts.projection.weight
         self.device, self.dtype = weight.device, weight.dtype
         mean, std = normalisation or self.parts.normalisation
@@ -200,7 +207,7 @@ class ReuseEncoder:
         Raises:
             StateMismatch: the state was made by another encoder, layer, size or precision.
         """
-        return self._advance([[frame]], [state], refresh)[0][0]
+        return self._advance([[frame]], [state], "refresh" if refresh else "")[0][0]
 
     def batch(self, frames: Sequence[Frame], states: Sequence[StreamState | None]) -> list[Encoded]:
         """Encode the next frame of each of several streams in one pass.
@@ -249,9 +256,12 @@ class ReuseEncoder:
         return f"{kind}-{digest} layer={self.layer} size={self.size_px[1]}x{self.size_px[0]} {self.dtype}"
 
     def _advance(
-        self, streams: list[list[Frame]], states: Sequence[StreamState | None], refresh: bool = False
+        self, streams: list[list[Frame]], states: Sequence[StreamState | None], refresh: str = ""
     ) -> list[list[Encoded]]:
-        """Encode the next frames of several streams; every frame's result carries its stream's last state."""
+        """Encode the next frames of several streams; every frame's result carries its stream's last state.
+
+        `refresh` is the reason to recompute all of the first frame, if there is one.
+        """
         for state in states:
             if state is not None and state.signature != self.signature:
                 raise StateMismatch(
@@ -264,17 +274,20 @@ class ReuseEncoder:
             prepared = [self._prepared(seen, state) for seen, state in zip(sights, states, strict=True)]
             self._encode([entry for entries, _ in prepared for entry in entries if entry.rows.count])
         results = [self._results(*parts, state) for parts, state in zip(prepared, states, strict=True)]
+        for frames, state, done in zip(streams, states, results, strict=True):
+            if len(done) < len(frames):  # the audit failed there
+                done += self._advance([frames[len(done) :]], [done[-1].state if done else state], "drift")[0]
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         share = (time.perf_counter() - started) / max(1, sum(map(len, streams)))
-        return [[replace(encoded, encode_seconds=share) for encoded in stream] for stream in results]
+        return [[replace(out, encode_seconds=share, state=stream[-1].state) for out in stream] for stream in results]
 
-    def _look(self, frames: list[Frame], state: StreamState | None, refresh: bool) -> list[Sight]:
+    def _look(self, frames: list[Frame], state: StreamState | None, refresh: str) -> list[Sight]:
         """Look at the next frames of a stream, one after the other."""
         sights, track = [], state.track if state else None
         for frame in frames:
             sights.append(self.lookout.look(frame, track, refresh))
-            track = sights[-1].track
+            track, refresh = sights[-1].track, ""
         return sights
 
     def _prepared(self, sights: list[Sight], state: StreamState | None) -> tuple[list[_Entry], Memory]:
@@ -320,39 +333,47 @@ class ReuseEncoder:
                 entry.fresh = part
 
     def _results(self, entries: list[_Entry], memory: Memory, state: StreamState | None) -> list[Encoded]:
-        """Scatter the fresh rows frame by frame; what the caller gets are copies, out of the stream's reach."""
-        tokens = state.tokens if state else torch.empty(0)
-        copies, pooled = [], []
+        """Scatter the fresh rows frame by frame, up to the first frame that fails the audit.
+
+        What the caller gets are copies, out of the stream's reach.
+        """
+        tokens, tally = (state.tokens, state.tally) if state else (torch.empty(0), Tally())
         pool = self.parts.pool if self.layer is None else None
+        results = []
         for entry in entries:
-            if entry.rows.index is None:
-                tokens, memory = entry.fresh, Memory(entry.rows.keys + entry.rows.values, axis=2)
-            elif entry.rows.count:
+            sight, rows = entry.sight, entry.rows
+            if rows.index is None:
+                tokens, memory, tally = entry.fresh, Memory(rows.keys + rows.values, axis=2), Tally()
+            elif rows.count:
                 with torch.inference_mode():
-                    tokens = tokens.index_copy(0, entry.rows.index, entry.fresh)
+                    if self.audit:
+                        patches = slice(self.parts.prefix, None)
+                        held = tokens[rows.index[patches]]
+                        tally = self.audit.of(sight.plan, sight.change, entry.fresh[patches], held, tally)
+                        if self.audit.failed(tally):
+                            break
+                    tokens = tokens.index_copy(0, rows.index, entry.fresh)
             with torch.no_grad():
-                copies.append(tokens.clone())
-                pooled.append(pool(copies[-1][None])[0] if pool else None)
-        if not entries:
-            return []
-        after = StreamState(self.signature, entries[-1].sight.track, tokens, memory)
-        return [
-            Encoded(
-                seconds=entry.sight.track.seconds,
-                tokens=copy[self.parts.prefix :],
-                cls=copy[0] if self.parts.cls else None,
-                pooled=vector,
-                age_seconds=entry.sight.track.seconds - entry.sight.track.recomputed_at,
-                plan=entry.sight.plan,
-                change=entry.sight.change,
-                motion=entry.sight.motion,
-                cut=entry.sight.cut,
-                state=after,
-                look_seconds=entry.sight.look_seconds,
-                encode_seconds=0.0,
+                copy = tokens.clone()
+                pooled = pool(copy[None])[0] if pool else None
+            results.append(
+                Encoded(
+                    seconds=sight.track.seconds,
+                    tokens=copy[self.parts.prefix :],
+                    cls=copy[0] if self.parts.cls else None,
+                    pooled=pooled,
+                    age_seconds=sight.track.seconds - sight.track.recomputed_at,
+                    plan=sight.plan,
+                    change=sight.change,
+                    motion=sight.motion,
+                    cut=sight.cut,
+                    held_cosine=tally.mean,
+                    state=StreamState(self.signature, sight.track, tokens, memory, tally),
+                    look_seconds=sight.look_seconds,
+                    encode_seconds=0.0,
+                )
             )
-            for entry, copy, vector in zip(entries, copies, pooled, strict=True)
-        ]
+        return results
 
     def _run_layers(self, hidden: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """Embedded tokens `(1, rows, channels)` to the chosen hidden state."""

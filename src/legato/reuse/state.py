@@ -10,13 +10,15 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion import cuts
+from legato.reuse.audit import Tally
 from legato.reuse.track import Track
 
 __all__ = ["Memory", "StreamState"]
 
 # What a saved state may hold besides tensors and numbers.
 SAVED_TYPES: list[Any] = [
-    Track, cuts.AdaptiveState, cuts.Candidate, cuts.Cut, cuts.ConfirmedState, cuts.FeatureState, cuts.HistogramState,
+    Track, Tally, cuts.AdaptiveState, cuts.Candidate, cuts.Cut, cuts.ConfirmedState, cuts.FeatureState,
+    cuts.HistogramState,
 ]  # fmt: skip
 
 
@@ -68,12 +70,14 @@ class StreamState:
         track: the stream's pictures and times.
         tokens: encoder output of prefix and patch tokens, `(prefix + tokens, channels)`.
         memory: keys and values of every layer.
+        tally: what the audit has gathered since its last verdict.
     """
 
     signature: str
     track: Track
     tokens: Tensor
     memory: Memory = field(repr=False)
+    tally: Tally = Tally()  # noqa: RUF009 - immutable
 
     def to(self, device: str | torch.device) -> "StreamState":
         """The same state with its model tensors on another device."""

@@ -94,13 +94,13 @@ class Lookout:
         """Rows and columns of patch tokens."""
         return self.size_px[0] // self.patch_px, self.size_px[1] // self.patch_px
 
-    def look(self, frame: Frame, track: Track | None, refresh: bool = False) -> Sight:
+    def look(self, frame: Frame, track: Track | None, refresh: str = "") -> Sight:
         """Look at the next frame of a stream.
 
         Args:
             frame: any size.
             track: what the look at the frame before returned; None starts a stream.
-            refresh: recompute everything, whatever the policy says.
+            refresh: why everything is to be recomputed, whatever the policy says; empty to leave it to the policy.
         """
         started = time.perf_counter()
         picture = fitted(frame, self.size_px)
@@ -113,7 +113,7 @@ class Lookout:
             if past and seen.proposed:
                 why_full = "cut"
         if refresh and not why_full:
-            why_full = "refresh"
+            why_full = refresh
         change, noise, motion = torch.zeros(self.grid), 0.0, 0.0
         if past:
             elapsed = frame.seconds - past.seconds
