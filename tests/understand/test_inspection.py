@@ -10,8 +10,8 @@ import torch
 
 from legato.data.scenes import Circular, Disc, Film, Linear, Oscillating, Scene, Still, Texture, World, random_scene
 from legato.errors import BadArgument, VideoNotFound
-from legato.understand.frame_times import measured_times
 from legato.understand.inspection import Inspection, Inspector, inspect_video, open_reduced
+from legato.video.frame_times import measured_times
 from legato.video.frames import Frames
 from legato.video.timeline import Timeline
 

@@ -37,10 +37,11 @@ def options(
 
 def register() -> None:
     """Bring in the verbs; each lives in a module of its own."""
-    from legato.cli import demo, inspect, watch
+    from legato.cli import demo, inspect, measure, watch
 
     app.command("watch")(watch.watch)
     app.command("inspect")(inspect.inspect)
+    app.command("measure")(measure.measure)
     app.command("demo")(demo.demo)
 
 

@@ -14,12 +14,14 @@ def demo(
 ) -> None:
     """Watch a bundled clip with the bundled encoder, compare with dense encoding, and say where the report is."""
     from legato.cli.output import write_json
-    from legato.cli.parse import parsed_policy
+    from legato.cli.parse import AUDIT_FLOOR, parsed_audit, parsed_policy
     from legato.cli.watch import load_encoder, watch_video
     from legato.samples import BIG_BUCK_BUNNY
 
     model = "legato-tiny"
-    encoder = load_encoder(model, None, None, parsed_policy("threshold", None), "cpu", "float32")
+    encoder = load_encoder(
+        model, None, None, parsed_policy("threshold", None), parsed_audit(AUDIT_FLOOR), "cpu", "float32"
+    )
     numbers = watch_video(
         str(BIG_BUCK_BUNNY),
         encoder,

@@ -1,6 +1,6 @@
 """`legato inspect`: what a video is, whether its times can be trusted, and how coherent it is."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,16 +8,14 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import tell, write_json
+from legato.cli.progress import Span, progress
 from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
     from legato.understand.inspection import Coherences, Inspection
-    from legato.video import Frame, VideoInfo
 
 __all__ = ["inspect", "inspect_file"]
-
-Span = tuple[float | None, float | None]
 
 
 def inspect(
@@ -69,8 +67,10 @@ def inspect_file(
 
     inspector, interrupted = Inspector(), False
     with open_reduced(path) as video:
+        taken_frames = taken(video, span, max_frames)
+        bar = progress(taken_frames, video.info, span, max_frames, quiet, seconds_of=lambda frame: frame.seconds)
         try:
-            for frame in progress(taken(video, span, max_frames), video.info, span, max_frames, quiet):
+            for frame in bar:
                 inspector.add(frame)
         except KeyboardInterrupt:
             interrupted = True
@@ -82,33 +82,6 @@ def inspect_file(
             )
         whole = span == (None, None) and max_frames is None and not interrupted
         return inspector.result(video, whole=whole, interrupted=interrupted)
-
-
-def progress(
-    frames: Iterable["Frame"], info: "VideoInfo", span: Span, max_frames: int | None, quiet: bool
-) -> Iterator["Frame"]:
-    """Pass the frames on and show on a terminal how far along the video they are."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    begin = info.start_seconds if span[0] is None else max(span[0], info.start_seconds)
-    ends = [info.start_seconds + info.duration_seconds] if info.duration_seconds else []
-    ends += [] if span[1] is None else [span[1]]
-    if max_frames and info.declared_rate:
-        ends.append(begin + max_frames / float(info.declared_rate))
-    total = max(min(ends) - begin, 0.0) if ends else None
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:.1f} s, {task.fields[frames]} frames"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(Path(info.path).name, total=total, frames=0)
-        for number, frame in enumerate(frames, start=1):
-            yield frame
-            bar.update(task, completed=frame.seconds - begin, frames=number)
 
 
 def show(path: str, found: "Inspection") -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from legato.errors import BadArgument, VideoNotFound
 
 if TYPE_CHECKING:  # the real import takes seconds, which `legato --help` need not wait for
-    from legato.reuse import Policy
+    from legato.reuse import Audit, Policy
 
-__all__ = ["expanded", "named_for", "parsed_policy", "parsed_size", "parsed_span"]
+__all__ = ["expanded", "named_for", "parsed_audit", "parsed_policy", "parsed_size", "parsed_span"]
+
+AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
 
 
 def expanded(patterns: list[str]) -> list[str]:
@@ -54,6 +56,13 @@ def parsed_policy(text: str, max_age_seconds: float | None) -> "Policy":
         raise BadArgument(f"policy '{text}': {why}; write, for example, {name}:{usual}") from None
     age = DEFAULT_MAX_AGE_SECONDS if max_age_seconds is None else max_age_seconds
     return MaxAge(policy, age) if age else policy
+
+
+def parsed_audit(floor: float) -> "Audit | None":
+    """The audit with this floor, or none for 0."""
+    from legato.reuse import Audit
+
+    return Audit(floor) if floor else None
 
 
 def parsed_span(text: str | None) -> tuple[float | None, float | None]:

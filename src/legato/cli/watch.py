@@ -9,11 +9,11 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import tell, write_json
+from legato.cli.progress import progress
 from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
     from legato.reuse.encoder import ReuseEncoder
-    from legato.understand.watch import Account
     from legato.video import Frame, Video
 
 __all__ = ["watch", "watch_video"]
@@ -32,8 +32,12 @@ def watch(
         str, typer.Option(help="Which tokens to recompute: threshold:0.4, top:0.1, hierarchical:0.1 or random:0.1.")
     ] = "threshold",
     max_age: Annotated[
-        float | None, typer.Option(min=0, help="No token older than this many seconds (default 2); 0 for no limit.")
+        float | None, typer.Option(min=0, help="No token older than this many seconds (default 4); 0 for no limit.")
     ] = None,
+    audit: Annotated[
+        float,
+        typer.Option(help="Recompute all when aged tokens agree less than this with their refreshed selves; 0: never."),
+    ] = parse.AUDIT_FLOOR,
     fidelity: Annotated[
         float | None,
         typer.Option(help="Calibrate the threshold on the first second for this mean token cosine, as 0.98."),
@@ -60,7 +64,8 @@ def watch(
     for path in (features, report, json_out):
         if path is not None and path.is_dir():
             raise BadArgument(f"{path} is a folder; name a file")
-    encoder = load_encoder(model, layer, parse.parsed_size(size), chosen, device, dtype)
+    checked = parse.parsed_audit(audit)
+    encoder = load_encoder(model, layer, parse.parsed_size(size), chosen, checked, device, dtype)
     quiet = quiet or json_out == Path("-")
     results: list[dict[str, Any]] = []
     several = len(paths) > 1
@@ -96,7 +101,13 @@ def watch(
 
 
 def load_encoder(
-    model: str, layer: int | None, size_px: tuple[int, int] | None, policy: Any, device: str, dtype: str
+    model: str,
+    layer: int | None,
+    size_px: tuple[int, int] | None,
+    policy: "Policy",
+    audit: "Audit | None",
+    device: str,
+    dtype: str,
 ) -> "ReuseEncoder":
     """The encoder that the options name, with progress bars of the libraries below kept quiet."""
     import torch
@@ -114,8 +125,8 @@ def load_encoder(
     if place.type == "cuda" and not torch.cuda.is_available():
         raise BadArgument(f"--device is '{device}', but there is no CUDA device here; use cpu")
     logging.disable_progress_bar()
-    options: dict[str, Any] = {"size_px": size_px} if size_px else {}
-    return ReuseEncoder.from_pretrained(model, layer=layer, device=place, dtype=types[dtype], policy=policy, **options)
+    options: dict[str, Any] = {"policy": policy, "audit": audit} | ({"size_px": size_px} if size_px else {})
+    return ReuseEncoder.from_pretrained(model, layer=layer, device=place, dtype=types[dtype], **options)
 
 
 def watch_video(
@@ -159,7 +170,15 @@ def watch_video(
             writer = stack.enter_context(FeatureWriter(features, metadata))
         try:
             steps = follow(frames, encoder, lookahead=lookahead, compare=compare, fidelity=fidelity, account=account)
-            for frame, out in progress(steps, account, video, span, max_frames, quiet):
+
+            def told() -> str:
+                rate = len(account.records) / account.wall_seconds if account.wall_seconds else 0.0
+                return f"{rate:.1f} fps, {account.recomputed_share:.0%} recomputed"
+
+            bar = progress(
+                steps, video.info, span, max_frames, quiet, seconds_of=lambda step: step[0].seconds, told=told
+            )
+            for frame, out in bar:
                 if writer is not None:
                     writer.add(out)
                 if report is not None:
@@ -197,45 +216,6 @@ def taken(video: "Video", span: tuple[float | None, float | None], max_frames: i
         start = first if first is not None else -math.inf
         frames = video.between(start, last if last is not None else math.inf)
     return islice(frames, max_frames)
-
-
-def progress(
-    steps: Iterable[tuple["Frame", Any]],
-    account: "Account",
-    video: "Video",
-    span: tuple[float | None, float | None],
-    max_frames: int | None,
-    quiet: bool,
-) -> Iterator[tuple["Frame", Any]]:
-    """Pass the steps on and show how far they are, how fast, and what share was recomputed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    info = video.info
-    total = info.frames_declared
-    if not total and info.duration_seconds and info.declared_rate:
-        total = round(info.duration_seconds * info.declared_rate)
-    if span != (None, None):
-        begin = span[0] if span[0] is not None else info.start_seconds
-        end = min(span[1] if span[1] is not None else 1e18, info.start_seconds + (info.duration_seconds or 0))
-        total = max(1, round((end - begin) * float(info.declared_rate or 0))) if end > begin else None
-    if max_frames:
-        total = min(total or max_frames, max_frames)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(Path(info.path).name, total=total, speed="")
-        for step in steps:
-            done = len(account.records)
-            rate = done / account.wall_seconds if account.wall_seconds else 0.0
-            bar.update(task, completed=done, speed=f"{rate:.1f} fps, {account.recomputed_share:.0%} recomputed")
-            yield step
 
 
 def show(numbers: dict[str, Any], features: Path | None, report: Path | None) -> None:

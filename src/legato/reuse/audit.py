@@ -9,7 +9,9 @@ from torch import Tensor
 from legato.errors import BadArgument
 from legato.reuse.plan import Plan
 
-__all__ = ["Audit", "Tally"]
+__all__ = ["DEFAULT_FLOOR", "Audit", "Tally"]
+
+DEFAULT_FLOOR = 0.96
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,17 @@ class Audit:
         probes: how many tokens it takes for a verdict; they are gathered over frames.
     """
 
-    floor: float = 0.95
+    floor: float = DEFAULT_FLOOR
     probes: int = 8
 
     def __post_init__(self) -> None:
         if not self.floor < 1 or self.probes < 1:
             raise BadArgument(f"audit floor {self.floor} and probes {self.probes}; expected under 1 and at least 1")
+
+    @classmethod
+    def promising(cls, fidelity: float) -> "Audit":
+        """The audit for a promised mean token cosine: held tokens may fall twice as far before all are recomputed."""
+        return cls(1 - 2 * (1 - fidelity))
 
     def of(
         self,

@@ -27,7 +27,7 @@ from legato.video.frames import Frame
 __all__ = ["Encoded", "ReuseEncoder"]
 
 DEFAULT_THRESHOLD = 0.4
-DEFAULT_MAX_AGE_SECONDS = 2.0
+DEFAULT_MAX_AGE_SECONDS = 4.0
 ROWS_PER_PASS = 1024  # more rows at once gain nothing and cost memory
 
 
@@ -192,8 +192,15 @@ class ReuseEncoder:
 
     def with_policy(self, policy: Policy) -> "ReuseEncoder":
         """The same encoder, sharing the model, under another policy; states remain valid."""
+        return self._changed(lookout=replace(self.lookout, policy=policy))
+
+    def with_audit(self, audit: Audit | None) -> "ReuseEncoder":
+        """The same encoder, sharing the model, under another audit; states remain valid."""
+        return self._changed(audit=audit)
+
+    def _changed(self, **attributes: Any) -> "ReuseEncoder":
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, lookout=replace(self.lookout, policy=policy))
+        other.__dict__.update(self.__dict__, **attributes)
         return other
 
     def __call__(self, frame: Frame, state: StreamState | None = None, *, refresh: bool = False) -> Encoded:

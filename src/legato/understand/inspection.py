@@ -24,8 +24,8 @@ from torch import Tensor
 from legato.errors import BadArgument
 from legato.motion.coherence import coherence
 from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
-from legato.understand.frame_times import FrameTimes, measured_times
 from legato.understand.pairs import STEP_SECONDS, Coherences, Motion, Tally
+from legato.video.frame_times import FrameTimes, measured_times
 from legato.video.frames import Frame
 from legato.video.read import Video, VideoInfo, open_video
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.cuts import Cut
+from legato.reuse.audit import Audit
 from legato.reuse.cost import EncoderCost
 from legato.reuse.encoder import Encoded, ReuseEncoder
 from legato.reuse.fidelity import Calibration, CosineTally, calibrated_threshold, token_cosines
@@ -35,6 +36,7 @@ class FrameRecord:
     motion: float
     change: float
     tokens: int
+    held_cosine: float
     decode_ms: float
     look_ms: float
     encode_ms: float
@@ -116,6 +118,7 @@ class Account:
             "frames": len(records),
             "duration_seconds": seconds[-1] - seconds[0] + interval if seconds else 0.0,
             "cuts": [{"frame": c.frame, "seconds": c.seconds} for c in self.cuts],
+            "drifts": sum(r.reason == "drift" for r in records),
             "modes": {mode: sum(r.mode == mode for r in records) for mode in ("full", "partial", "hold")},
             "latency_ms": {
                 "p50": float(np.percentile(latency, 50)),
@@ -230,6 +233,8 @@ def watch(
         if calibrator and calibrator.take(results[0]):
             account.calibration = calibrator.result(encoder)
             encoder = encoder.with_policy(with_threshold(encoder.policy, account.calibration.threshold))
+            if encoder.audit is not None:
+                encoder = encoder.with_audit(Audit.promising(calibrator.fidelity))
             calibrator = None
         pass_ms = (time.perf_counter() - started) * 1000
         look_ms = sum(out.look_seconds for out in results) * 1000
@@ -246,6 +251,7 @@ def watch(
                 motion=out.motion,
                 change=float(out.change.mean()),
                 tokens=len(out.plan.tokens),
+                held_cosine=out.held_cosine,
                 decode_ms=decode_ms,
                 look_ms=out.look_seconds * 1000,
                 encode_ms=(pass_ms - look_ms) / len(chunk),

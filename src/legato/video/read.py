@@ -133,6 +133,11 @@ class Video:
             raise
 
     @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the frames it gives."""
+        return self._size_px or (self.info.height, self.info.width)
+
+    @property
     def frames_lost(self) -> int:
         """Packets that could not be decoded, and are left out, so far in the last pass from the start."""
         return self._latest.frames_lost

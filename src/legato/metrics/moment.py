@@ -1,0 +1,202 @@
+"""One frame as metrics see it: its picture, the one before it in the same shot, and the motion between them."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from legato.motion.change import rows_of_pixels
+from legato.motion.cuts import CutDetector
+from legato.motion.flow import DisFlow, FlowEstimator
+from legato.video.frames import Frame
+
+__all__ = ["FLOW_SIDE_PX", "Moment", "aligned", "moments"]
+
+FLOW_SIDE_PX = 320
+CUT_DELAY_FRAMES = 4  # by then a detector has made up its mind
+
+Image = UInt8[np.ndarray, "height width 3"]
+Field = Float32[np.ndarray, "height width 2"]
+
+
+@dataclass(eq=False)
+class Moment:
+    """A frame, with what is found out about it once for all metrics.
+
+    Attributes:
+        index: number of the frame in the video.
+        frame: picture and time.
+        before: the moment before in the same shot; None where a shot begins.
+        cut: whether the frame begins a new shot of the video (its first frame does not).
+        reference: the same moment of the reference video, where there is one.
+        estimator: how motion is found.
+    """
+
+    index: int
+    frame: Frame
+    before: "Moment | None"
+    cut: bool = False
+    reference: "Moment | None" = None
+    estimator: FlowEstimator = DisFlow("fast", FLOW_SIDE_PX)  # noqa: RUF009 - immutable
+
+    @property
+    def seconds(self) -> float:
+        """Presentation time."""
+        return self.frame.seconds
+
+    @property
+    def interval_seconds(self) -> float:
+        """Time since the moment before; 0 where a shot begins."""
+        return float(self.frame.time - self.before.frame.time) if self.before else 0.0
+
+    @cached_property
+    def image(self) -> Image:
+        """The picture, channels last."""
+        return rows_of_pixels(self.frame.pixels)
+
+    @cached_property
+    def grey(self) -> UInt8[np.ndarray, "height width"]:
+        """Luma."""
+        return cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY)
+
+    @cached_property
+    def small(self) -> Image:
+        """The picture with at most 320 pixels on its longer side."""
+        height, width = self.image.shape[:2]
+        scale = FLOW_SIDE_PX / max(height, width)
+        if scale >= 1:
+            return self.image
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)
+
+    @cached_property
+    def small_grey(self) -> UInt8[np.ndarray, "rows columns"]:
+        """Luma of the small picture."""
+        return cv2.cvtColor(self.small, cv2.COLOR_RGB2GRAY)
+
+    @cached_property
+    def change(self) -> float:
+        """Mean absolute difference to the picture before, 0 to 255; 0 where a shot begins."""
+        if self.before is None:
+            return 0.0
+        return cv2.norm(self.image, self.before.image, cv2.NORM_L1) / self.image.size
+
+    @cached_property
+    def flow_from(self) -> Field:
+        """Where each pixel of the picture before has gone in this one, in pixels."""
+        assert self.before is not None
+        return _field(self.estimator, self.before, self)
+
+    @cached_property
+    def flow_back(self) -> Field:
+        """Where each pixel of this picture was in the one before, in pixels."""
+        assert self.before is not None
+        return _field(self.estimator, self, self.before)
+
+    @cached_property
+    def speeds(self) -> Float32[np.ndarray, "rows columns"]:
+        """Length of `flow_from` on a quarter grid, in picture widths per second."""
+        flow = self.flow_from[::4, ::4]
+        return np.hypot(flow[..., 0], flow[..., 1]) / (self.frame.width * self.interval_seconds)
+
+    @cached_property
+    def predicted(self) -> UInt8[np.ndarray, "height width 3"]:
+        """This picture as the one before and the motion predict it."""
+        assert self.before is not None
+        return sampled(self.before.image, self.flow_back)
+
+
+def _field(estimator: FlowEstimator, a: Moment, b: Moment) -> Field:
+    return np.ascontiguousarray(estimator(a.frame.pixels, b.frame.pixels).permute(1, 2, 0).numpy())
+
+
+def sampled(image: np.ndarray, flow: Field) -> np.ndarray:
+    """An image at p + flow(p), bilinear; beyond the frame counts its edge."""
+    height, width = flow.shape[:2]
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    places = flow + np.dstack(np.meshgrid(x, y))
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def moments(
+    frames: Iterable[Frame],
+    *,
+    cuts: CutDetector | None,
+    estimator: FlowEstimator,
+    reference: Iterable[Frame] | None = None,
+) -> Iterator[Moment]:
+    """Frames as moments, a few frames late, when it is certain where shots begin.
+
+    A moment's `before` is let go once the next moment has been handed out: keep what you need of it.
+
+    Args:
+        frames: in order, of one size.
+        cuts: finds new shots; None for a video of one shot.
+        estimator: how motion is found.
+        reference: the true frames at the same times; where there is none at a frame's time, its reference is None.
+    """
+    before: Moment | None = None
+    index = 0
+    pairs = aligned(frames, reference) if reference is not None else ((frame, None) for frame in frames)
+    for frame, true, cut in _shots(pairs, cuts):
+        past = None if cut else before
+        twin = Moment(index, true, past.reference if past else None, cut, None, estimator) if true else None
+        now = Moment(index, frame, past, cut, twin, estimator)
+        yield now
+        for moment in (now, twin):
+            if moment is not None:
+                moment.before = None
+                for name in ("flow_from", "flow_back", "predicted", "speeds"):
+                    moment.__dict__.pop(name, None)
+        before, index = now, index + 1
+
+
+def _shots(
+    pairs: Iterable[tuple[Frame, Frame | None]], cuts: CutDetector | None
+) -> Iterator[tuple[Frame, Frame | None, bool]]:
+    """Pairs of frames, and whether a new shot begins there."""
+    waiting: deque[tuple[int, Frame, Frame | None]] = deque()
+    begins: set[int] = set()
+    state = None
+    for number, (frame, true) in enumerate(pairs):
+        waiting.append((number, frame, true))
+        if cuts is not None:
+            step = cuts.step(frame, state)
+            state = step.state
+            if step.confirmed is not None:
+                begins.add(step.confirmed.frame)
+        if len(waiting) > CUT_DELAY_FRAMES:
+            first, frame, true = waiting.popleft()
+            yield frame, true, first in begins
+    if cuts is not None and state is not None:
+        last = cuts.finish(state)
+        if last is not None:
+            begins.add(last.frame)
+    for first, frame, true in waiting:
+        yield frame, true, first in begins
+
+
+def aligned(frames: Iterable[Frame], reference: Iterable[Frame]) -> Iterator[tuple[Frame, Frame | None]]:
+    """Each frame with the reference frame nearest in time, if one is nearer than half an interval.
+
+    Both clocks start at their first frame.
+    """
+    others = iter(reference)
+    near = next(others, None)
+    following = next(others, None)
+    start, true_start = None, near.time if near else None
+    for frame in frames:
+        start = frame.time if start is None else start
+        if near is None or true_start is None:
+            yield frame, None
+            continue
+        now = frame.time - start
+        while following is not None and abs(following.time - true_start - now) <= abs(near.time - true_start - now):
+            near, following = following, next(others, None)
+        step = following.time - near.time if following else None
+        apart = abs(near.time - true_start - now)
+        yield frame, near if (apart * 2 < step if step else apart * 60 < 1) else None

@@ -1,0 +1,136 @@
+"""Seams: jumps where a video was generated in pieces, every so many frames."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from legato.errors import BadArgument
+from legato.metrics.measurement import Curve, Measurement, Metric
+from legato.metrics.moment import Moment
+
+__all__ = ["Seams", "found_period"]
+
+LEAST_REPEATS = 3
+LEAST_SCORE = 5.0
+
+
+@dataclass
+class Seams(Metric):
+    """How much the picture jumps at batch boundaries, relative to the frames between: 1 where there is no seam.
+
+    Two signals are followed at each frame: the warped residual (what motion does not explain of the step into it) and
+    the second difference (how the step into it differs from the one before). Both are divided by their median
+    over a second around, and the larger counts. The value is their mean at boundaries over their mean elsewhere.
+
+    Args:
+        boundaries: first frames of pieces: a list of frame numbers, a period in frames, or None to find a period.
+    """
+
+    boundaries: Sequence[int] | int | None = None
+    rows: array = field(default_factory=lambda: array("d"))
+    last_step: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.boundaries, int) and self.boundaries < 2:
+            raise BadArgument(f"a boundary every {self.boundaries} frames; expected 2 or more")
+
+    def add(self, moment: Moment) -> None:
+        """Measure the step into this frame."""
+        if moment.before is None:
+            self.rows.extend((moment.seconds, np.nan, np.nan))
+            self.last_step = None
+            return
+        small = moment.small.astype(np.int16)
+        step = cv2.subtract(small, moment.before.small.astype(np.int16))
+        second = np.nan
+        if self.last_step is not None:
+            second = cv2.norm(step, self.last_step, cv2.NORM_L1) / step.size
+        residual = cv2.norm(moment.image, moment.predicted, cv2.NORM_L1) / moment.image.size
+        self.rows.extend((moment.seconds, residual, second))
+        self.last_step = step
+
+    def result(self) -> list[Measurement]:
+        """Strength, period and place of the seams."""
+        seconds, *signals = np.array(self.rows).reshape(-1, 3).T
+        jump = np.fmax(*(_relative(seconds, signal) for signal in signals))
+        curve = Curve()
+        for at in np.flatnonzero(np.isfinite(jump)):
+            curve.add(float(seconds[at]), float(jump[at]))
+        about = "How much the picture jumps at batch boundaries relative to elsewhere: 1 is no seam."
+        name = "seam_period"
+        told = "Frames from one seam to the next; 0 where none is found."
+        if np.isfinite(jump).sum() < 4:
+            note = "seams need at least six frames"
+            return [
+                Measurement("seams", None, "ratio", "lower", about, note=note),
+                Measurement(name, None, "frames", "neither", told, note=note),
+            ]
+        note = ""
+        if self.boundaries is None:
+            period, phase = found_period(jump)
+            at = np.arange(phase, len(jump), period) if period else np.zeros(0, dtype=int)
+            note = f"every {period} frames, first at frame {phase}" if period else "no period stands out"
+        elif isinstance(self.boundaries, int):
+            period = self.boundaries
+            at = np.arange(period, len(jump), period)
+        else:
+            period, at = 0, np.array(sorted(b for b in self.boundaries if 0 < b < len(jump)), dtype=int)
+        at = at[np.isfinite(jump[at])] if len(at) else at
+        value = 1.0
+        if len(at):
+            inside = np.isfinite(jump)
+            inside[at] = False
+            for side in (at + 1,):  # the second difference rings for one more frame
+                inside[side[side < len(jump)]] = False
+            value = float(jump[at].mean() / max(jump[inside].mean(), 1e-9)) if inside.any() else 1.0
+        elif self.boundaries is not None:
+            note = "no boundary lies inside the video"
+        return [
+            Measurement("seams", value, "ratio", "lower", about, curve, limit=1.5, note=note),
+            Measurement(name, float(period), "frames", "neither", told, note=note),
+        ]
+
+
+def found_period(jump: Float64[np.ndarray, " time"]) -> tuple[int, int]:
+    """The period and the first frame of jumps that come back every so many frames; (0, 0) where none stands out.
+
+    Each period and phase with three or more repeats is scored by how many standard errors the mean of its frames lies
+    over the rest, in ranks, so that one large jump counts no more than another. A seam's period scores highest:
+    its multiples have fewer frames, its divisors mix others in.
+    """
+    known = np.flatnonzero(np.isfinite(jump))
+    if len(known) < 2 * LEAST_REPEATS:
+        return 0, 0
+    ranks = np.full(len(jump), np.nan)
+    values = jump[known]
+    ranks[known] = np.minimum(values, np.quantile(values, 0.5) * 8)
+    centre, spread = float(np.median(ranks[known])), float(np.median(np.abs(values - np.median(values)))) * 1.4826
+    spread = max(spread, 0.02 * centre, 1e-9)
+    best = (LEAST_SCORE, 0, 0)
+    last = int(known[-1])
+    for period in range(2, (last + 1) // LEAST_REPEATS + 1):
+        for phase in range(1, period + 1):
+            comb = ranks[phase::period]
+            comb = comb[np.isfinite(comb)]
+            if len(comb) < LEAST_REPEATS:
+                continue
+            score = (float(np.median(comb)) - centre) / spread * np.sqrt(len(comb))
+            if np.quantile(comb, 0.2) > centre + 2 * spread and score > best[0] * 1.001:
+                best = (score, period, phase)
+    return best[1], best[2]
+
+
+def _relative(seconds: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """A signal divided by its median over a second around each frame; where it is unknown, not a number."""
+    floor = 0.05
+    relative = np.full(len(signal), np.nan)
+    first = np.searchsorted(seconds, seconds - 0.5)
+    last = np.searchsorted(seconds, seconds + 0.5, side="right")
+    for at in np.flatnonzero(np.isfinite(signal)):
+        near = signal[first[at] : last[at]]
+        relative[at] = (signal[at] + floor) / (float(np.nanmedian(near)) + floor)
+    return relative

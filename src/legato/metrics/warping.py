@@ -1,0 +1,203 @@
+"""Errors along optical flow: warping error, motion smoothness, ghosting, and flow against a reference."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from torch import Tensor
+
+from legato.metrics.measurement import Curve, Measurement, Metric
+from legato.metrics.moment import Moment, sampled
+from legato.metrics.pictures import NO_PAIRS
+from legato.motion.flow import DisFlow
+from legato.motion.interpolate import FlowInterpolator, Interpolator
+from legato.video.frames import Frame
+
+__all__ = ["FlowDifference", "Ghosting", "MotionSmoothness", "WarpingError", "hidden", "warping_error"]
+
+Field = Float32[np.ndarray, "height width 2"]
+Image = UInt8[np.ndarray, "height width 3"]
+
+
+def hidden(forward: Field, backward: Field) -> Bool[np.ndarray, "height width"]:
+    """Where a pixel of the first picture is not to be found in the second, or lies on a motion boundary.
+
+    With w the backward flow at p + forward(p), hidden where |w + f|^2 > 0.01 (|w|^2 + |f|^2) + 0.5; boundary where
+    |grad u|^2 + |grad v|^2 > 0.01 |f|^2 + 0.002, forward differences (Sundaram, Brox and Keutzer 2010; Ruder,
+    Dosovitskiy and Brox 2016, equations 5 and 6; as Lai et al. 2018 use it).
+
+    Args:
+        forward: from the first picture to the second, pixels.
+        backward: from the second to the first.
+    """
+    arriving = sampled(backward, forward)
+    forward_length = np.square(forward).sum(-1)
+    unmatched = np.square(forward + arriving).sum(-1) > 0.01 * (np.square(arriving).sum(-1) + forward_length) + 0.5
+    slope = np.zeros(forward.shape[:2], dtype=np.float32)
+    slope[:, :-1] += np.square(np.diff(forward, axis=1)).sum(-1)
+    slope[:-1] += np.square(np.diff(forward, axis=0)).sum(-1)
+    return unmatched | (slope > 0.01 * forward_length + 0.002)
+
+
+def warping_error(first: Image, second: Image, forward: Field, backward: Field) -> float:
+    """E_warp of one pair: mean square difference of the first picture and the second warped back onto it.
+
+    E = sum over p not hidden of |second(p + forward(p)) - first(p)|^2 / (3 N), values 0 to 1, N pixels not hidden;
+    where all are hidden, over all pixels. Lai et al. 2018, "Learning Blind Video Temporal Consistency", equation 11
+    and the published `evaluate_WarpError.py`.
+
+    Args:
+        first: RGB.
+        second: RGB of the same size.
+        forward: flow from first to second.
+        backward: flow from second to first.
+    """
+    warped = sampled(second.astype(np.float32), forward)
+    squares = np.square(warped - first).sum(-1) / (3 * 255**2)
+    visible = ~hidden(forward, backward)
+    return float(squares[visible].mean(dtype=np.float64) if visible.any() else squares.mean(dtype=np.float64))
+
+
+@dataclass
+class WarpingError(Metric):
+    """Warping error by Lai et al. (2018), with the flow of the reference where there is one."""
+
+    curve: Curve = field(default_factory=Curve)
+
+    def add(self, moment: Moment) -> None:
+        """Warp this frame onto the one before."""
+        if moment.before is None:
+            return
+        twin = moment.reference if moment.reference and moment.reference.before else moment
+        error = warping_error(moment.before.image, moment.image, twin.flow_from, twin.flow_back)
+        self.curve.add(moment.seconds, error)
+
+    def result(self) -> list[Measurement]:
+        """Mean over the pairs."""
+        about = (
+            "Mean square difference (values 0 to 1) of each frame and the next one moved back along the motion, where "
+            "both are seen: flicker, jumps and melting raise it, motion does not."
+        )
+        note = "" if self.curve.count else NO_PAIRS
+        return [Measurement("warping_error", self.curve.mean, "mse", "lower", about, self.curve, note=note)]
+
+
+@dataclass
+class MotionSmoothness(Metric):
+    """Every other frame is left out and rebuilt from its neighbours at its time: the residual tells how smooth it was.
+
+    VBench's form, (255 - mean absolute difference) / 255, which a frozen video wins; and the residual relative to what
+    the neighbours differ by, which it does not.
+    """
+
+    interpolator: Interpolator = FlowInterpolator(DisFlow("fast", 320))  # noqa: RUF009 - immutable
+    curve: Curve = field(default_factory=Curve)
+    shots: list[Frame] = field(default_factory=list)
+    residual: float = 0.0
+    apart: float = 0.0
+
+    def add(self, moment: Moment) -> None:
+        """Rebuild the middle one of every three frames."""
+        small = moment.frame
+        if moment.small.shape != moment.image.shape:
+            small = Frame(torch.from_numpy(moment.small).permute(2, 0, 1), moment.frame.pts, moment.frame.time_base)
+        self.shots = [*self.shots, small] if moment.before is not None else [small]
+        if len(self.shots) < 3:
+            return
+        first, middle, last = self.shots
+        share = float((middle.time - first.time) / (last.time - first.time))
+        rebuilt = self.interpolator(first.pixels, last.pixels, [share])[0]
+        residual = _difference(rebuilt, middle.pixels)
+        self.residual += residual
+        self.apart += _difference(first.pixels, last.pixels)
+        self.curve.add(middle.seconds, residual)
+        self.shots = [last]
+
+    def result(self) -> list[Measurement]:
+        """VBench's form of the score, and the relative residual."""
+        note = "" if self.curve.count else "rebuilding a frame needs three frames of one shot"
+        mean = self.curve.mean
+        relative = None if mean is None else self.residual / (self.apart + 0.5 * self.curve.count)
+        return [
+            Measurement(
+                "motion_smoothness", None if mean is None else (255 - mean) / 255, "score", "higher",
+                "How well a frame is rebuilt from its neighbours, in VBench's form: 1 is perfect; a frozen video wins.",
+                note=note,
+            ),
+            Measurement(
+                "unsmooth_share", relative, "share", "lower",
+                "What rebuilding a frame from its neighbours leaves over, relative to how much the neighbours differ.",
+                self.curve, note=note,
+            ),
+        ]  # fmt: skip
+
+
+@dataclass
+class Ghosting(Metric):
+    """Trails: how much of an earlier frame shines through where things have moved on.
+
+    Where things move, what the motion does not explain, x_t - warped x_(t-1), is regressed on what the earlier frame
+    would add if it shone through, x_(t-1) - warped x_(t-1). The slope is the opacity of the trail: 0 without one.
+    """
+
+    least_levels: float = 12.0
+    curve: Curve = field(default_factory=Curve)
+    products: float = 0.0
+    squares: float = 0.0
+
+    def add(self, moment: Moment) -> None:
+        """Regress what is unexplained on what the frame before would add."""
+        if moment.before is None:
+            return
+        predicted = moment.predicted.astype(np.float32)
+        leftover = moment.image.astype(np.float32) - predicted
+        trail = moment.before.image.astype(np.float32) - predicted
+        strong = np.abs(trail).max(-1) > self.least_levels
+        if strong.sum() < 0.0005 * strong.size:
+            return
+        product, square = float((leftover[strong] * trail[strong]).sum()), float(np.square(trail[strong]).sum())
+        self.products, self.squares = self.products + product, self.squares + square
+        self.curve.add(moment.seconds, max(product / square, 0.0))
+
+    def result(self) -> list[Measurement]:
+        """The slope over all moving pixels."""
+        about = "How opaque the trail of moving things is, 0 to 1: the share of the frame before that shines through."
+        if not self.curve.count:
+            return [Measurement("ghosting", None, "share", "lower", about, note="hardly anything moves")]
+        value = max(self.products / self.squares, 0.0)
+        return [Measurement("ghosting", value, "share", "lower", about, self.curve)]
+
+
+@dataclass
+class FlowDifference(Metric):
+    """tOF: how far the motion is from the reference's.
+
+    Chu et al. 2020, "Learning temporal coherence via self-supervision for GAN-based video generation" (TecoGAN),
+    `metrics.py`: mean length of the difference of the Farneback flows (0.5, 3, 15, 3, 5, 1.2) of the grey frames.
+    """
+
+    curve: Curve = field(default_factory=Curve)
+
+    def add(self, moment: Moment) -> None:
+        """Compare the flow from the frame before with the reference's."""
+        true = moment.reference
+        if moment.before is None or true is None or true.before is None:
+            return
+        ours, theirs = (
+            cv2.calcOpticalFlowFarneback(m.before.grey, m.grey, None, 0.5, 3, 15, 3, 5, 1.2, 0) for m in (moment, true)
+        )  # fmt: skip
+        self.curve.add(moment.seconds, float(np.linalg.norm(ours - theirs, axis=-1).mean()))
+
+    def result(self) -> list[Measurement]:
+        """Mean over the pairs."""
+        note = "" if self.curve.count else "no two neighbouring frames with a reference"
+        about = "How far the motion is from the reference's, in pixels a frame (tOF)."
+        return [Measurement("tof", self.curve.mean, "px", "lower", about, self.curve, note=note)]
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Mean absolute difference of two pictures, 0 to 255."""
+    one, other = (np.ascontiguousarray(t.permute(1, 2, 0).numpy()) for t in (a, b))
+    return cv2.norm(one, other, cv2.NORM_L1) / one.size

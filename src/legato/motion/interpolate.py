@@ -1,0 +1,137 @@
+"""Pictures between two pictures, at given times.
+
+An interpolator maps two pictures and shares of the way between them, 0 at the first and 1 at the second, to pictures;
+at 0 and 1 they are the given ones, bit for bit. `between` does it for frames at times in seconds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.warp import samples_inside, warp
+from legato.video.frames import Frame, Frames
+
+__all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "between"]
+
+Picture = UInt8[Tensor, "3 height width"]
+Pictures = UInt8[Tensor, "time 3 height width"]
+
+
+@runtime_checkable
+class Interpolator(Protocol):
+    """Anything that fills in pictures between two."""
+
+    def __call__(self, first: Picture, second: Picture, shares: Sequence[float]) -> Pictures:
+        """Pictures at shares of the way from `first` to `second`.
+
+        Args:
+            first: RGB, `uint8 (3, height, width)`.
+            second: RGB of the same size.
+            shares: each from 0 to 1.
+
+        Raises:
+            BadArgument: sizes differ, or a share is out of range.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LinearInterpolator:
+    """Cross-fade: exact for light that changes, a double exposure for things that move."""
+
+    def __call__(self, first: Picture, second: Picture, shares: Sequence[float]) -> Pictures:
+        """Weighted means of the two pictures; see `Interpolator`."""
+        _check(first, second, shares)
+        a, b = first.float(), second.float()
+        return torch.stack([_ends(first, second, share, lambda s: a + (b - a) * s) for share in shares])
+
+
+@dataclass(frozen=True)
+class FlowInterpolator:
+    """Both pictures moved along optical flow to the time in between, and blended where both are seen.
+
+    The flow from the time in between is approximated from the flows between the pictures (Jiang et al. 2018, "Super
+    SloMo", equation 4), which holds for smooth motion. A pixel that leaves one of the pictures is taken from the other.
+
+    Args:
+        estimator: of the flow between the two pictures.
+    """
+
+    estimator: FlowEstimator = DisFlow("medium")  # noqa: RUF009 - immutable
+
+    def __call__(self, first: Picture, second: Picture, shares: Sequence[float]) -> Pictures:
+        """Pictures along the flow; see `Interpolator`."""
+        _check(first, second, shares)
+        pair = torch.stack([first, second]).float()
+        if not any(0 < share < 1 for share in shares):
+            flows = torch.zeros(2, 2, *first.shape[-2:])
+        else:
+            flows = torch.stack([self.estimator(first, second), self.estimator(second, first)])
+
+        def moved(share: float) -> Float[Tensor, "3 height width"]:
+            weights = torch.tensor([[-(1 - share) * share, share**2], [(1 - share) ** 2, -share * (1 - share)]])
+            to_ends = torch.einsum("ef,fdhw->edhw", weights, flows)
+            there = warp(pair, to_ends)
+            near = torch.tensor([1 - share, share]).view(2, 1, 1, 1)
+            seen = samples_inside(to_ends)[:, None] + 1e-3
+            blend = near * seen
+            return (there * blend).sum(0) / blend.sum(0)
+
+        return torch.stack([_ends(first, second, share, moved) for share in shares])
+
+
+def between(
+    first: Frame, second: Frame, seconds: Sequence[Fraction | float], interpolator: Interpolator | None = None
+) -> Frames:
+    """Frames at times between two frames.
+
+    Args:
+        first: with its time.
+        second: a later frame of the same size.
+        seconds: rising times from the first to the second; floats stand for the nearest tick.
+        interpolator: `FlowInterpolator()` where none is given.
+
+    Returns:
+        One frame for each time, in a time base that holds the times and those of the two frames exactly.
+
+    Raises:
+        BadArgument: the times do not rise or lie outside, or sizes differ.
+    """
+    if second.time <= first.time:
+        raise BadArgument(f"{second} does not come after {first}")
+    exact = [at if isinstance(at, Fraction) else Fraction(at).limit_denominator(1_000_000) for at in seconds]
+    for at in exact:
+        if not first.time <= at <= second.time:
+            raise BadArgument(f"{float(at):g} s does not lie between {first.seconds:g} and {second.seconds:g} s")
+    shares = [float((at - first.time) / (second.time - first.time)) for at in exact]
+    base = Fraction(1, _common([first.time_base, second.time_base, *exact]))
+    pts = torch.tensor([int(at / base) for at in exact], dtype=torch.int64)
+    pictures = (interpolator or FlowInterpolator())(first.pixels, second.pixels, shares)
+    return Frames(pictures, pts, base)
+
+
+def _common(times: Sequence[Fraction]) -> int:
+    return math.lcm(*(time.denominator for time in times))
+
+
+def _check(first: Tensor, second: Tensor, shares: Sequence[float]) -> None:
+    if first.shape != second.shape:
+        raise BadArgument(f"the pictures are {tuple(first.shape)} and {tuple(second.shape)}; expected one size")
+    for share in shares:
+        if not 0 <= share <= 1:
+            raise BadArgument(f"share {share} does not lie between 0 (the first picture) and 1 (the second)")
+
+
+def _ends(first: Tensor, second: Tensor, share: float, inside: Callable[[float], Tensor]) -> Tensor:
+    """The given pictures themselves at the ends, and what `inside` makes of the share elsewhere."""
+    if share in (0, 1):
+        return second if share else first
+    return inside(share).round().clamp(0, 255).to(torch.uint8)
