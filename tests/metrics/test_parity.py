@@ -166,7 +166,7 @@ def test_a_tone_is_found_at_uneven_times() -> None:
 def timeline(rate: str) -> Timeline:
     if rate == "irregular":
         times = np.cumsum(np.random.default_rng(0).uniform(0.012, 0.04, 200))
-        return Timeline.from_seconds([Fraction(float(t)).limit_denominator(90_000) for t in times if t < 3])
+        return Timeline.from_seconds([Fraction(round(t * 90_000), 90_000) for t in times if t < 3])
     return Timeline.constant(seconds=3, rate=int(rate))
 
 

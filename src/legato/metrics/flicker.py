@@ -19,110 +19,118 @@ LOWEST_HZ, STEP_HZ, HIGHEST_HZ = 1.0, 0.05, 60.0
 def tone_power(
     seconds: Float64[np.ndarray, " time"], values: Float64[np.ndarray, "time series"], hz: Float64[np.ndarray, " tones"]
 ) -> Float64[np.ndarray, "tones series"]:
-    """Squared amplitude of the best-fitting sinusoid of each frequency, at any sampling times.
+    """Squared amplitude of the sinusoid of each frequency that explains most, at any sampling times.
 
-    Lomb (1976), "Least-squares frequency analysis of unequally spaced data", with an offset and a slope fitted
-    beside each tone.
+    Lomb (1976), "Least-squares frequency analysis of unequally spaced data", with a cubic trend fitted beside each
+    tone. The amplitude is that of a sinusoid with the variance that the tone explains, which stays bounded near the
+    Nyquist frequency.
     """
     time = seconds - seconds.mean()
-    trend = np.stack([np.ones_like(time), time / max(float(np.ptp(time)), 1e-9)], 1)
-    basis, _ = np.linalg.qr(trend)
+    basis, _ = np.linalg.qr(np.vander(time / max(float(np.abs(time).max()), 1e-9), 4))
     rest = values - basis @ (basis.T @ values)
     phase = 2 * np.pi * hz[:, None] * time
     tones = np.stack([np.cos(phase), np.sin(phase)], 2)
     tones = tones - np.einsum("tk,fkp->ftp", basis, np.einsum("tk,ftp->fkp", basis, tones))
     gram = np.einsum("ftp,ftq->fpq", tones, tones) + 1e-9 * np.eye(2)
-    weights = np.linalg.solve(gram, np.einsum("ftp,ts->fps", tones, rest))
-    return np.square(weights).sum(1)
+    products = np.einsum("ftp,ts->fps", tones, rest)
+    explained = (products * np.linalg.solve(gram, products)).sum(1)
+    return 2 * explained / len(time)
 
 
 @dataclass
 class FlickerSpectrum(Metric):
-    """Dominant frequency and strength of brightness changes where nothing moves.
+    """Dominant frequency and strength of brightness changes, where nothing moves if there is such a place.
 
-    Each cell of a 9 x 16 grid counts in a window while its pattern stays (correlation with the frame before over
-    0.9, or no pattern). The spectrum is that of the cells' mean luma divided by its mean over the window; strength is
-    the amplitude of the strongest tone, half of peak to peak. Windows of four seconds overlap by half.
+    The video is cut into windows of four seconds. Each cell of a 9 x 16 grid is still in a window whose first pattern
+    stays in it (correlation over 0.9 in four fifths of the frames, or no pattern), whatever the light does. The
+    spectrum is the mean of the still cells' spectra; where under a tenth of the picture is still, as under a moving
+    camera, that of the whole picture's luma. The dominant tone is the one that makes the light change fastest;
+    strength is its amplitude relative to the brightness, half of peak to peak.
     """
 
     window_seconds: float = 4.0
-    least_strength: float = 0.004
+    least_strength: float = 0.008
     least_explained: float = 0.15
+    least_still: float = 0.1
     rows: list[tuple[float, np.ndarray, np.ndarray]] = field(default_factory=list)
+    anchor: np.ndarray | None = None
     curve: Curve = field(default_factory=Curve)
     hz: np.ndarray = field(default_factory=lambda: np.arange(LOWEST_HZ, HIGHEST_HZ, STEP_HZ))
-    power: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    local: float = 0.0
-    variance: float = 0.0
-    weight: float = 0.0
+    power: np.ndarray | None = None
+    local: float | None = None
+    hurry: float = 0.0
+    seconds: float = 0.0
+    whole_seconds: float = 0.0
 
     def add(self, moment: Moment) -> None:
         """Take the cells' luma."""
         if moment.before is None and self.rows:
-            self._close(last=True)
+            self._close()
         grey = moment.small_grey
-        luma = _cells(grey)
-        still = np.zeros(CELLS, dtype=bool)
-        if moment.before is not None:
-            still = _pattern_stays(grey, moment.before.small_grey)
-        self.rows.append((moment.seconds, luma.ravel(), still.ravel()))
+        if not self.rows or self.anchor is None:
+            self.anchor = grey
+        self.rows.append((moment.seconds, _cells(grey).ravel(), _pattern_stays(grey, self.anchor).ravel()))
         if moment.seconds - self.rows[0][0] >= self.window_seconds:
-            self._close(last=False)
+            self._close()
 
-    def _close(self, *, last: bool) -> None:
-        """Reckon up a window; its second half begins the next."""
-        rows = self.rows
-        middle = (rows[0][0] + rows[-1][0]) / 2
-        self.rows = [] if last else [row for row in rows if row[0] >= middle]
+    def _close(self) -> None:
+        """Reckon up a window."""
+        rows, self.rows, self.anchor = self.rows, [], None
         seconds = np.array([s for s, _, _ in rows])
         span = float(seconds[-1] - seconds[0])
         if len(rows) < 8 or span < 0.5:
             return
+        luma = np.stack([values for _, values, _ in rows])
         still = np.mean([s for _, _, s in rows[1:]], axis=0) > 0.8
-        if not still.any():
-            return
-        luma = np.stack([values for _, values, _ in rows])[:, still]
-        usual = luma.mean(0)
-        relative = luma / np.maximum(usual, 8.0) - 1
-        nyquist = 0.5 / float(np.median(np.diff(seconds)))
-        asked = (self.hz <= nyquist) & (self.hz >= 1 / span)
-        series = np.column_stack([relative.mean(1), relative])
+        enough = still.mean() >= self.least_still
+        series = luma[:, still] if enough else luma.mean(1, keepdims=True)
+        series = series / np.maximum(series.mean(0), 8.0)
+        asked = (self.hz <= 0.49 / float(np.median(np.diff(seconds)))) & (self.hz >= 1 / span)
         power = np.zeros((len(self.hz), series.shape[1]))
         power[asked] = tone_power(seconds, series, self.hz[asked])
-        trend = np.polynomial.polynomial.polyfit(seconds - middle, series, 1)
-        rest = series - np.polynomial.polynomial.polyval(seconds - middle, trend).T
-        if not len(self.power):
-            self.power = np.zeros(len(self.hz))
-        each = power[:, 1:].mean(1)
-        self.power += span * each
-        self.local = max(self.local, float(np.sqrt(np.quantile(power[:, 1:].max(0), 0.95))))
-        self.variance += span * float(rest[:, 1:].var(0).mean())
-        self.weight += span
-        self.curve.add(float(middle), float(np.sqrt(each.max())))
+        if enough:
+            self.local = max(self.local or 0.0, float(np.sqrt(np.quantile(power.max(0), 0.95))))
+        else:
+            self.whole_seconds += span
+        mean = power.mean(1)
+        self.power = span * mean + (0.0 if self.power is None else self.power)
+        self.hurry += span * float(np.square(np.diff(series, axis=0) / np.diff(seconds)[:, None]).mean())
+        self.seconds += span
+        self.curve.add(float(seconds.mean()), float(np.sqrt(mean[self._dominant(mean)])))
+
+    def _dominant(self, power: np.ndarray) -> int:
+        return int((power * self.hz**2).argmax())
 
     def result(self) -> list[Measurement]:
         """Frequency, strength, and the strength in the cell that flickers most."""
         if self.rows:
-            self._close(last=True)
-        about = (
-            "Dominant frequency of brightness changes in still areas; 0 where there is no flicker to speak of.",
-            "How strong the dominant flicker is: its amplitude as a share of the brightness.",
-            "The same in the part of the picture that flickers most.",
+            self._close()
+        told = (
+            ("flicker_hz", "Hz", "Dominant frequency of brightness changes; 0 where there is no flicker to speak of."),
+            (
+                "flicker_strength",
+                "share",
+                "How strong the dominant flicker is: its amplitude relative to the brightness.",
+            ),
+            ("local_flicker_strength", "share", "The same in the still part of the picture that flickers most."),
         )
-        names = (("flicker_hz", "Hz"), ("flicker_strength", "share"), ("local_flicker_strength", "share"))
-        if not self.weight:
-            note = "no area stays still for half a second"
-            return [Measurement(n, None, u, "lower", a, note=note) for (n, u), a in zip(names, about, strict=True)]
-        power, variance = self.power / self.weight, self.variance / self.weight
-        at = int(power.argmax())
+        if self.power is None:
+            return [Measurement(n, None, u, "lower", a, note="no shot lasts half a second") for n, u, a in told]
+        power = self.power / self.seconds
+        at = self._dominant(power)
         strength = float(np.sqrt(power[at]))
-        real = strength >= self.least_strength and power[at] / 2 >= self.least_explained * variance
+        explained = power[at] * (2 * np.pi * self.hz[at]) ** 2 / 2 / max(self.hurry / self.seconds, 1e-12)
+        real = strength >= self.least_strength and explained >= self.least_explained
         values = (float(self.hz[at]) if real else 0.0, strength, self.local)
-        limits = (None, 0.02, 0.05)
-        note = "" if real else "no frequency stands out"
+        moving = "the camera moves: the light of the whole picture" if self.whole_seconds > self.seconds / 2 else ""
+        notes = (
+            moving if real else "no frequency stands out",
+            moving,
+            "" if self.local is not None else "nothing is still",
+        )
         return [
-            Measurement(n, v, u, "lower", a, self.curve, limit=limit, note=note if n == "flicker_hz" else "")
-            for (n, u), a, v, limit in zip(names, about, values, limits, strict=True)
+            Measurement(n, v, u, "lower", a, self.curve, limit=limit, note=note)
+            for (n, u, a), v, limit, note in zip(told, values, (None, 0.02, 0.05), notes, strict=True)
         ]
 
 
@@ -169,7 +177,7 @@ class FlashRate(Metric):
         while self.recent and self.recent[0] <= moment.seconds - 1:
             self.recent.pop(0)
         self.most = max(self.most, len(self.recent))
-        self.curve.add(moment.seconds, len(self.recent))
+        self.curve.add(moment.seconds, float(len(self.recent)))
 
     def result(self) -> list[Measurement]:
         """Most flashes in any second."""

@@ -34,6 +34,7 @@ class Moment:
         cut: whether the frame begins a new shot of the video (its first frame does not).
         reference: the same moment of the reference video, where there is one.
         estimator: how motion is found.
+        last: the moment before, be it of another shot; None for the first frame.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Moment:
     cut: bool = False
     reference: "Moment | None" = None
     estimator: FlowEstimator = DisFlow("fast", FLOW_SIDE_PX)  # noqa: RUF009 - immutable
+    last: "Moment | None" = None
 
     @property
     def seconds(self) -> float:
@@ -93,9 +95,9 @@ class Moment:
 
     @cached_property
     def flow_back(self) -> Field:
-        """Where each pixel of this picture was in the one before, in pixels."""
-        assert self.before is not None
-        return _field(self.estimator, self, self.before)
+        """Where each pixel of this picture was in the last one, in pixels."""
+        assert self.last is not None
+        return _field(self.estimator, self, self.last)
 
     @cached_property
     def speeds(self) -> Float32[np.ndarray, "rows columns"]:
@@ -105,9 +107,9 @@ class Moment:
 
     @cached_property
     def predicted(self) -> UInt8[np.ndarray, "height width 3"]:
-        """This picture as the one before and the motion predict it."""
-        assert self.before is not None
-        return sampled(self.before.image, self.flow_back)
+        """This picture as the last one and the motion predict it."""
+        assert self.last is not None
+        return sampled(self.last.image, self.flow_back)
 
 
 def _field(estimator: FlowEstimator, a: Moment, b: Moment) -> Field:
@@ -144,12 +146,15 @@ def moments(
     pairs = aligned(frames, reference) if reference is not None else ((frame, None) for frame in frames)
     for frame, true, cut in _shots(pairs, cuts):
         past = None if cut else before
-        twin = Moment(index, true, past.reference if past else None, cut, None, estimator) if true else None
-        now = Moment(index, frame, past, cut, twin, estimator)
+        twin = None
+        if true is not None:
+            true_past, true_last = (m.reference if m else None for m in (past, before))
+            twin = Moment(index, true, true_past, cut, None, estimator, true_last)
+        now = Moment(index, frame, past, cut, twin, estimator, before)
         yield now
         for moment in (now, twin):
             if moment is not None:
-                moment.before = None
+                moment.before = moment.last = None
                 for name in ("flow_from", "flow_back", "predicted", "speeds"):
                     moment.__dict__.pop(name, None)
         before, index = now, index + 1

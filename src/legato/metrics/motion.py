@@ -15,6 +15,10 @@ from legato.metrics.moment import FLOW_SIDE_PX, Moment
 from legato.metrics.pictures import NO_PAIRS
 from legato.motion.flow import DisFlow, FlowEstimator
 
+Number = int | float
+
+SLOWEST_WIDTHS = 0.15 / FLOW_SIDE_PX  # what noise alone moves
+
 __all__ = ["DynamicDegree", "Jerk", "Speed", "speed_slope"]
 
 
@@ -75,13 +79,18 @@ class DynamicDegree(Metric):
 class Speed(Metric):
     """How fast things move: the distribution of flow lengths over moving pixels, or the path of a coloured thing.
 
+    Frames about a twenty-fourth of a second apart are compared, so that the frame rate plays no part, and every pixel counts
+    by how far it moves, so that none has to be called still: half of all motion is faster than the median.
+
     Args:
         colour: RGB of a thing to track; its speed is that of the centroid of the pixels within 60 of the colour
-            (Euclidean). None for dense flow, where pixels count that move by over a thousandth of the width a frame.
+            (Euclidean). None for dense flow.
     """
 
     colour: tuple[int, int, int] | None = None
-    step_seconds: float = 1 / 12
+    estimator: FlowEstimator = DisFlow("medium", FLOW_SIDE_PX)  # noqa: RUF009 - immutable
+    step_seconds: float = 1 / 24
+    last: Moment | None = None
     curve: Curve = field(default_factory=lambda: Curve("neither"))
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(600))
     places: list[tuple[float, float, float]] = field(default_factory=list)
@@ -93,16 +102,22 @@ class Speed(Metric):
         if self.colour is not None:
             self._follow(moment)
             return
-        if moment.before is None:
+        if self.last is None or moment.before is None:
+            self.last = moment
             return
-        speeds = moment.speeds
-        moving = speeds[speeds * moment.interval_seconds > 0.001]
+        passed = moment.seconds - self.last.seconds
+        if passed < self.step_seconds - moment.interval_seconds / 2:
+            return
+        flow = self.estimator(self.last.frame.pixels, moment.frame.pixels).numpy()[:, ::4, ::4]
+        self.last = moment
+        speeds = np.hypot(flow[0], flow[1]) / (moment.frame.width * passed)
+        moving = speeds[speeds > SLOWEST_WIDTHS / passed]
         if len(moving) < 0.002 * speeds.size:
             self.curve.add(moment.seconds, 0.0)
             return
         bins = np.clip(np.log10(np.maximum(moving, 1e-4)) * 100 + 400, 0, 599).astype(int)
-        self.histogram += np.bincount(bins, minlength=600) * moment.interval_seconds
-        self.curve.add(moment.seconds, float(np.median(moving)))
+        self.histogram += np.bincount(bins, moving, minlength=600) * passed
+        self.curve.add(moment.seconds, float(np.average(moving, weights=moving)))
 
     def _follow(self, moment: Moment) -> None:
         assert self.colour is not None
@@ -128,7 +143,7 @@ class Speed(Metric):
 
     def result(self) -> list[Measurement]:
         """Median, tenth and ninetieth percentile of the speed."""
-        about = "of the speed of what moves, in picture widths per second"
+        about = "of the speed of what moves, by amount of motion, in picture widths per second"
         names = (
             ("speed", 0.5, "Median"),
             ("speed_p10", 0.1, "Tenth percentile"),
@@ -155,7 +170,7 @@ class Speed(Metric):
         ]
 
 
-def speed_slope(rates: Sequence[float], speeds: Sequence[float]) -> float:
+def speed_slope(rates: Sequence[Number], speeds: Sequence[Number]) -> float:
     """How measured speed follows the true rate: slope of log speed on log rate, 1 is right, 0 not at all.
 
     Args:

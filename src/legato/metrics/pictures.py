@@ -146,7 +146,7 @@ class Freezes(Metric):
         total = float(intervals.sum())
         return [
             Measurement(
-                "repeated_frames", int(repeat.sum()), "frames", "lower",
+                "repeated_frames", float(repeat.sum()), "frames", "lower",
                 "Frames that repeat the picture before them.", curve,
             ),
             Measurement(
@@ -177,8 +177,7 @@ class Drift(Metric):
         """Take the statistics of the frame."""
         if moment.before is None and self.shot:
             self._close()
-        lab = cv2.cvtColor(moment.small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
-        means, deviations = cv2.meanStdDev(lab)
+        means, deviations = cv2.meanStdDev(cv2.cvtColor(moment.small, cv2.COLOR_RGB2LAB))
         sharp = cv2.norm(cv2.Laplacian(moment.small_grey, cv2.CV_16S), cv2.NORM_L1) / moment.small_grey.size
         light, a, b = means.ravel()
         self.shot.append((moment.seconds, light * 100 / 255, a, b, float(deviations[0, 0]), sharp))
@@ -258,7 +257,7 @@ class Cuts(Metric):
         where = ", ".join(f"{s:.2f} s" for s in self.found[:8]) + (" ..." if len(self.found) > 8 else "")
         return [
             Measurement(
-                "cuts", len(self.found), "cuts", "neither", "New shots; measures start over at each.", curve, note=where
+                "cuts", float(len(self.found)), "cuts", "neither", "Measures start over at each.", curve, note=where
             )
         ]
 

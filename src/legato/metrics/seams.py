@@ -15,7 +15,7 @@ from legato.metrics.moment import Moment
 __all__ = ["Seams", "found_period"]
 
 LEAST_REPEATS = 3
-LEAST_SCORE = 5.0
+LEAST_SCORE = 10.0
 
 
 @dataclass
@@ -24,7 +24,8 @@ class Seams(Metric):
 
     Two signals are followed at each frame: the warped residual (what motion does not explain of the step into it) and
     the second difference (how the step into it differs from the one before). Both are divided by their median
-    over a second around, and the larger counts. The value is their mean at boundaries over their mean elsewhere.
+    over a second around, and the larger counts. The value is their mean at boundaries over their mean elsewhere. A
+    seam so strong that it passes for a cut counts as a seam; other cuts do not count.
 
     Args:
         boundaries: first frames of pieces: a list of frame numbers, a period in frames, or None to find a period.
@@ -40,23 +41,24 @@ class Seams(Metric):
 
     def add(self, moment: Moment) -> None:
         """Measure the step into this frame."""
-        if moment.before is None:
-            self.rows.extend((moment.seconds, np.nan, np.nan))
-            self.last_step = None
+        if moment.last is None:
+            self.rows.extend((moment.seconds, np.nan, np.nan, 0.0))
             return
         small = moment.small.astype(np.int16)
-        step = cv2.subtract(small, moment.before.small.astype(np.int16))
+        step = cv2.subtract(small, moment.last.small.astype(np.int16))
         second = np.nan
         if self.last_step is not None:
             second = cv2.norm(step, self.last_step, cv2.NORM_L1) / step.size
         residual = cv2.norm(moment.image, moment.predicted, cv2.NORM_L1) / moment.image.size
-        self.rows.extend((moment.seconds, residual, second))
+        self.rows.extend((moment.seconds, residual, second, float(moment.cut)))
         self.last_step = step
 
     def result(self) -> list[Measurement]:
         """Strength, period and place of the seams."""
-        seconds, *signals = np.array(self.rows).reshape(-1, 3).T
-        jump = np.fmax(*(_relative(seconds, signal) for signal in signals))
+        seconds, *signals, cuts = np.array(self.rows).reshape(-1, 4).T
+        residual, second = signals
+        second[:-1] = np.fmin(second[:-1], second[1:])  # a jump differs from the steps on both its sides
+        jump = np.fmax(_relative(seconds, residual), _relative(seconds, second))
         curve = Curve()
         for at in np.flatnonzero(np.isfinite(jump)):
             curve.add(float(seconds[at]), float(jump[at]))
@@ -82,10 +84,8 @@ class Seams(Metric):
         at = at[np.isfinite(jump[at])] if len(at) else at
         value = 1.0
         if len(at):
-            inside = np.isfinite(jump)
+            inside = np.isfinite(jump) & (cuts == 0)
             inside[at] = False
-            for side in (at + 1,):  # the second difference rings for one more frame
-                inside[side[side < len(jump)]] = False
             value = float(jump[at].mean() / max(jump[inside].mean(), 1e-9)) if inside.any() else 1.0
         elif self.boundaries is not None:
             note = "no boundary lies inside the video"

@@ -1,6 +1,7 @@
 """Errors along optical flow: warping error, motion smoothness, ghosting, and flow against a reference."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -136,38 +137,49 @@ class MotionSmoothness(Metric):
 
 @dataclass
 class Ghosting(Metric):
-    """Trails: how much of an earlier frame shines through where things have moved on.
+    """Trails: how much of what was there still shines through after it has gone.
 
-    Where things move, what the motion does not explain, x_t - warped x_(t-1), is regressed on what the earlier frame
-    would add if it shone through, x_(t-1) - warped x_(t-1). The slope is the opacity of the trail: 0 without one.
+    Pixels count where something has just gone or come and all is quiet soon after: the step from one frame to the next
+    is large, the fourth and fifth step after it are small. Without a trail the second step is as good as nothing;
+    with one it is the share of the first that was still missing. The value is the slope of the second step on the
+    first over all such pixels: the opacity of the trail, 0 or below without one. It needs no flow and no reference.
     """
 
-    least_levels: float = 12.0
+    least_levels: int = 16
+    quiet_levels: tuple[int, int] = (6, 4)
+    least_pixels: int = 20
+    recent: list[np.ndarray] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     curve: Curve = field(default_factory=Curve)
     products: float = 0.0
     squares: float = 0.0
 
     def add(self, moment: Moment) -> None:
-        """Regress what is unexplained on what the frame before would add."""
+        """Look at the steps between the last six frames."""
         if moment.before is None:
+            self.recent, self.times = [], []
+        self.recent = [*self.recent[-5:], moment.small_grey.astype(np.int16)]
+        self.times = [*self.times[-5:], moment.seconds]
+        if len(self.recent) < 6:
             return
-        predicted = moment.predicted.astype(np.float32)
-        leftover = moment.image.astype(np.float32) - predicted
-        trail = moment.before.image.astype(np.float32) - predicted
-        strong = np.abs(trail).max(-1) > self.least_levels
-        if strong.sum() < 0.0005 * strong.size:
+        steps = [b - a for a, b in pairwise(self.recent)]
+        fourth, fifth = self.quiet_levels
+        counts = (np.abs(steps[0]) >= self.least_levels) & (np.abs(steps[3]) <= fourth) & (np.abs(steps[4]) <= fifth)
+        if counts.sum() < self.least_pixels:
             return
-        product, square = float((leftover[strong] * trail[strong]).sum()), float(np.square(trail[strong]).sum())
+        first, second = steps[0][counts].astype(np.float64), steps[1][counts].astype(np.float64)
+        product, square = float(first @ second), float(first @ first)
         self.products, self.squares = self.products + product, self.squares + square
-        self.curve.add(moment.seconds, max(product / square, 0.0))
+        self.curve.add(self.times[1], product / square)
 
     def result(self) -> list[Measurement]:
-        """The slope over all moving pixels."""
-        about = "How opaque the trail of moving things is, 0 to 1: the share of the frame before that shines through."
+        """The slope over all such pixels."""
+        about = (
+            "How opaque the trail of moving things is: the share of what has gone that still shines through; 0 is none."
+        )
         if not self.curve.count:
-            return [Measurement("ghosting", None, "share", "lower", about, note="hardly anything moves")]
-        value = max(self.products / self.squares, 0.0)
-        return [Measurement("ghosting", value, "share", "lower", about, self.curve)]
+            return [Measurement("ghosting", None, "share", "lower", about, note="hardly anything comes to rest")]
+        return [Measurement("ghosting", self.products / self.squares, "share", "lower", about, self.curve, limit=0.15)]
 
 
 @dataclass

@@ -8,7 +8,7 @@ allows; their number does not change the result.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ DIS_PRESETS = {
 NVIDIA_PRESETS = {"fast": 20, "medium": 10, "slow": 5}
 
 
+@runtime_checkable
 class FlowEstimator(Protocol):
     """Anything that finds where the content of one picture is in another."""
 

@@ -22,6 +22,7 @@ from legato.video.frames import Frame, Frames
 __all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "between"]
 
 Picture = UInt8[Tensor, "3 height width"]
+Other = UInt8[Tensor, "3 other_height other_width"]  # its size is checked with a message
 Pictures = UInt8[Tensor, "time 3 height width"]
 
 
@@ -29,7 +30,7 @@ Pictures = UInt8[Tensor, "time 3 height width"]
 class Interpolator(Protocol):
     """Anything that fills in pictures between two."""
 
-    def __call__(self, first: Picture, second: Picture, shares: Sequence[float]) -> Pictures:
+    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures at shares of the way from `first` to `second`.
 
         Args:
@@ -47,7 +48,7 @@ class Interpolator(Protocol):
 class LinearInterpolator:
     """Cross-fade: exact for light that changes, a double exposure for things that move."""
 
-    def __call__(self, first: Picture, second: Picture, shares: Sequence[float]) -> Pictures:
+    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Weighted means of the two pictures; see `Interpolator`."""
         _check(first, second, shares)
         a, b = first.float(), second.float()
@@ -67,7 +68,7 @@ class FlowInterpolator:
 
     estimator: FlowEstimator = DisFlow("medium")  # noqa: RUF009 - immutable
 
-    def __call__(self, first: Picture, second: Picture, shares: Sequence[float]) -> Pictures:
+    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
         _check(first, second, shares)
         pair = torch.stack([first, second]).float()

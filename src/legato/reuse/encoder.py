@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ __all__ = ["Encoded", "ReuseEncoder"]
 
 DEFAULT_THRESHOLD = 0.4
 DEFAULT_MAX_AGE_SECONDS = 4.0
-ROWS_PER_PASS = 1024  # more rows at once gain nothing and cost memory
+ROWS_PER_PASS = 320  # more at once gain nothing, and are lost where an audit fails
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +67,24 @@ class Encoded:
     encode_seconds: float
 
 
-@dataclass
+@dataclass(eq=False)
 class _Entry:
     """A frame on its way through a pass: what was seen, its rows (none where it holds), and what they became."""
 
     sight: Sight
     rows: Rows
     fresh: Tensor
+
+
+@dataclass(eq=False)
+class _Running:
+    """A stream during a call: frames that wait, what it has come to, and results so far."""
+
+    entries: list[_Entry]
+    tokens: Tensor
+    memory: Memory
+    tally: Tally
+    results: list[Encoded] = field(default_factory=list)
 
 
 class ReuseEncoder:
@@ -278,9 +289,9 @@ class ReuseEncoder:
         with torch.inference_mode():
             sights = [self._look(frames, state, refresh) for frames, state in zip(streams, states, strict=True)]
             started = time.perf_counter()
-            prepared = [self._prepared(seen, state) for seen, state in zip(sights, states, strict=True)]
-            self._encode([entry for entries, _ in prepared for entry in entries if entry.rows.count])
-        results = [self._results(*parts, state) for parts, state in zip(prepared, states, strict=True)]
+            running = [self._prepared(seen, state) for seen, state in zip(sights, states, strict=True)]
+            self._encode(running)
+        results = [stream.results for stream in running]
         for frames, state, done in zip(streams, states, results, strict=True):
             if len(done) < len(frames):  # the audit failed there
                 done += self._advance([frames[len(done) :]], [done[-1].state if done else state], "drift")[0]
@@ -297,12 +308,10 @@ class ReuseEncoder:
             track, refresh = sights[-1].track, ""
         return sights
 
-    def _prepared(self, sights: list[Sight], state: StreamState | None) -> tuple[list[_Entry], Memory]:
+    def _prepared(self, sights: list[Sight], state: StreamState | None) -> "_Running":
         """Tell every frame which rows are its own and whose keys and values it shares.
 
-        Returns:
-            The frames, and the memory that those before the first full one write to: a new version of the
-            state's.
+        The frames before the first full one write to a new version of the state's memory.
         """
         prefix, nothing = torch.arange(self.parts.prefix), torch.empty(0)
         before_full = takewhile(lambda sight: sight.plan.mode != "full", sights)
@@ -323,64 +332,69 @@ class ReuseEncoder:
                 index = torch.cat([prefix, sight.plan.tokens + len(prefix)]).to(self.device)
                 count = len(index)
             entries.append(_Entry(sight, Rows(count, index, keys, values), nothing))
-        return entries, memory
+        tokens, tally = (state.tokens, state.tally) if state else (nothing, Tally())
+        return _Running(entries, tokens, memory, tally)
 
-    def _encode(self, entries: list[_Entry]) -> None:
-        """Fill in every entry's fresh rows, in passes of a bounded number of rows."""
-        while entries:
-            count, rows = 1, entries[0].rows.count
-            while count < len(entries) and rows + entries[count].rows.count <= ROWS_PER_PASS:
-                rows += entries[count].rows.count
-                count += 1
-            now, entries = entries[:count], entries[count:]
-            hidden = torch.cat([self._embedded(entry.sight) for entry in now], 1)
-            with recomputing([entry.rows for entry in now]):
-                fresh = self._run_layers(hidden, self._rotary_of([entry.rows.index for entry in now]))
-            for entry, part in zip(now, fresh[0].split([entry.rows.count for entry in now]), strict=True):
-                entry.fresh = part
+    def _encode(self, streams: list["_Running"]) -> None:
+        """Encode all frames in passes of a bounded number of rows; a stream ends where its audit fails."""
+        while any(stream.entries for stream in streams):
+            now: list[_Entry] = []
+            rows = 0
+            for stream in streams:
+                for entry in stream.entries:
+                    if rows and rows + entry.rows.count > ROWS_PER_PASS:
+                        break
+                    now, rows = [*now, entry], rows + entry.rows.count
+            busy = [entry for entry in now if entry.rows.count]
+            if busy:
+                hidden = torch.cat([self._embedded(entry.sight) for entry in busy], 1)
+                with recomputing([entry.rows for entry in busy]):
+                    fresh = self._run_layers(hidden, self._rotary_of([entry.rows.index for entry in busy]))
+                for entry, part in zip(busy, fresh[0].split([entry.rows.count for entry in busy]), strict=True):
+                    entry.fresh = part
+            for stream in streams:
+                while stream.entries and stream.entries[0] in now:
+                    self._settle(stream, stream.entries.pop(0))
 
-    def _results(self, entries: list[_Entry], memory: Memory, state: StreamState | None) -> list[Encoded]:
-        """Scatter the fresh rows frame by frame, up to the first frame that fails the audit.
+    def _settle(self, stream: "_Running", entry: _Entry) -> None:
+        """Scatter a frame's fresh rows and make its result, unless the audit fails: then the stream ends.
 
         What the caller gets are copies, out of the stream's reach.
         """
-        tokens, tally = (state.tokens, state.tally) if state else (torch.empty(0), Tally())
-        pool = self.parts.pool if self.layer is None else None
-        results = []
-        for entry in entries:
-            sight, rows = entry.sight, entry.rows
-            if rows.index is None:
-                tokens, memory, tally = entry.fresh, Memory(rows.keys + rows.values, axis=2), Tally()
-            elif rows.count:
-                with torch.inference_mode():
-                    if self.audit:
-                        patches = slice(self.parts.prefix, None)
-                        held = tokens[rows.index[patches]]
-                        tally = self.audit.of(sight.plan, sight.change, entry.fresh[patches], held, tally)
-                        if self.audit.failed(tally):
-                            break
-                    tokens = tokens.index_copy(0, rows.index, entry.fresh)
-            with torch.no_grad():
-                copy = tokens.clone()
-                pooled = pool(copy[None])[0] if pool else None
-            results.append(
-                Encoded(
-                    seconds=sight.track.seconds,
-                    tokens=copy[self.parts.prefix :],
-                    cls=copy[0] if self.parts.cls else None,
-                    pooled=pooled,
-                    age_seconds=sight.track.seconds - sight.track.recomputed_at,
-                    plan=sight.plan,
-                    change=sight.change,
-                    motion=sight.motion,
-                    cut=sight.cut,
-                    held_cosine=tally.mean,
-                    state=StreamState(self.signature, sight.track, tokens, memory, tally),
-                    look_seconds=sight.look_seconds,
-                    encode_seconds=0.0,
-                )
+        sight, rows = entry.sight, entry.rows
+        if rows.index is None:
+            stream.tokens, stream.tally = entry.fresh, Tally()
+            stream.memory = Memory(rows.keys + rows.values, axis=2)
+        elif rows.count:
+            if self.audit:
+                patches_only = slice(self.parts.prefix, None)
+                held = stream.tokens[rows.index[patches_only]]
+                tally = self.audit.of(sight.plan, sight.change, entry.fresh[patches_only], held, stream.tally)
+                if self.audit.failed(tally):
+                    stream.entries = []
+                    return
+                stream.tally = tally
+            stream.tokens = stream.tokens.index_copy(0, rows.index, entry.fresh)
+        with torch.inference_mode(False), torch.no_grad():
+            copy = stream.tokens.clone()
+            pooled = self.parts.pool(copy[None])[0] if self.layer is None and self.parts.pool else None
+        stream.results.append(
+            Encoded(
+                seconds=sight.track.seconds,
+                tokens=copy[self.parts.prefix :],
+                cls=copy[0] if self.parts.cls else None,
+                pooled=pooled,
+                age_seconds=sight.track.seconds - sight.track.recomputed_at,
+                plan=sight.plan,
+                change=sight.change,
+                motion=sight.motion,
+                cut=sight.cut,
+                held_cosine=stream.tally.mean,
+                state=StreamState(self.signature, sight.track, stream.tokens, stream.memory, stream.tally),
+                look_seconds=sight.look_seconds,
+                encode_seconds=0.0,
             )
-        return results
+        )
 
     def _run_layers(self, hidden: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """Embedded tokens `(1, rows, channels)` to the chosen hidden state."""
