@@ -94,9 +94,9 @@ def measure(
     """Measure temporal coherence: flicker, warping error, smoothness, seams, freezes, timing, speed, drift."""
     paths = [str(path) for path in in_folders(parse.expanded(videos))]
     span, limits = parse.parsed_span(seconds), [Limit.parsed(text) for text in fail_if or []]
-    for path in (json_out, csv_out, report):
-        if path is not None and path.is_dir():
-            raise BadArgument(f"{path} is a folder; name a file")
+    for written in (json_out, csv_out, report):
+        if written is not None and written.is_dir():
+            raise BadArgument(f"{written} is a folder; name a file")
     if len(paths) > 1 and (compare or reference or answers):
         raise BadArgument("--reference, --compare and --answers go with one video; give one")
     others = parse.expanded([str(path) for path in compare or []])

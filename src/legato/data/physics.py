@@ -89,7 +89,8 @@ def random_trial(numbers: torch.Generator, kind: Kind | None = None, seconds: fl
     a, b, c, d, e = torch.rand(5, generator=numbers, dtype=torch.float64).tolist()
     grey = 0.05 + 0.25 * e
     ground = Texture(colour=(grey, grey, grey * 1.1), contrast=0.0)
-    plain = Texture(colour=tuple(v / 255 for v in DISC_RGB), contrast=0.0)
+    red, green, blue = (value / 255 for value in DISC_RGB)
+    plain = Texture(colour=(red, green, blue), contrast=0.0)
     path: Path
     if kind == "line":
         most = 0.76 / seconds

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -147,7 +147,12 @@ class Metric(ABC):
 
     Memory does not grow with the video beyond a few numbers a frame. A cut is not incoherence: the first moment of
     a shot has no `before`, so nothing is compared across a cut.
+
+    Attributes:
+        prepare: what it asks of every moment; worked out ahead, beside the metrics.
     """
+
+    prepare: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def add(self, moment: Moment) -> None:

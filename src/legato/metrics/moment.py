@@ -1,13 +1,15 @@
 """One frame as metrics see it: its picture, the one before it in the same shot, and the motion between them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from legato.motion.change import rows_of_pixels
 from legato.motion.cuts import CutDetector
@@ -16,8 +18,11 @@ from legato.video.frames import Frame
 
 __all__ = ["FLOW_SIDE_PX", "Moment", "aligned", "moments"]
 
-FLOW_SIDE_PX = 320
+FLOW_SIDE_PX = 256
 CUT_DELAY_FRAMES = 4  # by then a detector has made up its mind
+
+OF_ONE_PICTURE = ("image", "grey", "small", "small_pixels", "small_grey")
+BETWEEN_TWO = ("change", "flow_from", "flow_back", "speeds", "predicted")
 
 Image = UInt8[np.ndarray, "height width 3"]
 Field = Float32[np.ndarray, "height width 2"]
@@ -45,6 +50,13 @@ class Moment:
     estimator: FlowEstimator = DisFlow("fast", FLOW_SIDE_PX)  # noqa: RUF009 - immutable
     last: "Moment | None" = None
 
+    def alone(self) -> "Moment":
+        """The same moment without its past."""
+        twin = self.reference.alone() if self.reference else None
+        copy = Moment(self.index, self.frame, None, self.cut, twin, self.estimator)
+        copy.__dict__.update({k: v for k, v in self.__dict__.items() if k in OF_ONE_PICTURE})
+        return copy
+
     @property
     def seconds(self) -> float:
         """Presentation time."""
@@ -67,7 +79,7 @@ class Moment:
 
     @cached_property
     def small(self) -> Image:
-        """The picture with at most 320 pixels on its longer side."""
+        """The picture with at most 256 pixels on its longer side."""
         height, width = self.image.shape[:2]
         scale = FLOW_SIDE_PX / max(height, width)
         if scale >= 1:
@@ -81,6 +93,11 @@ class Moment:
         return cv2.cvtColor(self.small, cv2.COLOR_RGB2GRAY)
 
     @cached_property
+    def small_pixels(self) -> UInt8[Tensor, "3 rows columns"]:
+        """The small picture as a tensor, channels first."""
+        return torch.from_numpy(self.small).permute(2, 0, 1)
+
+    @cached_property
     def change(self) -> float:
         """Mean absolute difference to the picture before, 0 to 255; 0 where a shot begins."""
         if self.before is None:
@@ -89,39 +106,43 @@ class Moment:
 
     @cached_property
     def flow_from(self) -> Field:
-        """Where each pixel of the picture before has gone in this one, in pixels."""
+        """Where each pixel of the small picture before has gone in this one, in its pixels."""
         assert self.before is not None
         return _field(self.estimator, self.before, self)
 
     @cached_property
     def flow_back(self) -> Field:
-        """Where each pixel of this picture was in the last one, in pixels."""
+        """Where each pixel of this small picture was in the last one, in its pixels."""
         assert self.last is not None
         return _field(self.estimator, self, self.last)
 
     @cached_property
     def speeds(self) -> Float32[np.ndarray, "rows columns"]:
-        """Length of `flow_from` on a quarter grid, in picture widths per second."""
-        flow = self.flow_from[::4, ::4]
-        return np.hypot(flow[..., 0], flow[..., 1]) / (self.frame.width * self.interval_seconds)
+        """Length of `flow_from` on every other pixel, in picture widths per second."""
+        flow = self.flow_from[::2, ::2]
+        return cv2.magnitude(flow[..., 0], flow[..., 1]) / (self.small.shape[1] * self.interval_seconds)
 
     @cached_property
-    def predicted(self) -> UInt8[np.ndarray, "height width 3"]:
-        """This picture as the last one and the motion predict it."""
+    def predicted(self) -> UInt8[np.ndarray, "rows columns 3"]:
+        """This small picture as the last one and the motion predict it."""
         assert self.last is not None
-        return sampled(self.last.image, self.flow_back)
+        return sampled(self.last.small, self.flow_back)
 
 
 def _field(estimator: FlowEstimator, a: Moment, b: Moment) -> Field:
-    return np.ascontiguousarray(estimator(a.frame.pixels, b.frame.pixels).permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(estimator(a.small_pixels, b.small_pixels).permute(1, 2, 0).numpy())
 
 
 def sampled(image: np.ndarray, flow: Field) -> np.ndarray:
     """An image at p + flow(p), bilinear; beyond the frame counts its edge."""
-    height, width = flow.shape[:2]
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    places = flow + np.dstack(np.meshgrid(x, y))
+    places = flow + _grid(*flow.shape[:2])
     return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> Field:
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    return np.dstack(np.meshgrid(x, y))
 
 
 def moments(
@@ -130,34 +151,32 @@ def moments(
     cuts: CutDetector | None,
     estimator: FlowEstimator,
     reference: Iterable[Frame] | None = None,
+    prepare: Sequence[str] = (),
 ) -> Iterator[Moment]:
     """Frames as moments, a few frames late, when it is certain where shots begin.
 
-    A moment's `before` is let go once the next moment has been handed out: keep what you need of it.
+    A moment's `before` and `last` have no past of their own, so that no chain of pictures grows.
 
     Args:
         frames: in order, of one size.
         cuts: finds new shots; None for a video of one shot.
         estimator: how motion is found.
         reference: the true frames at the same times; where there is none at a frame's time, its reference is None.
+        prepare: what to work out before a moment is handed out, such as `flow_from`; the rest waits until asked for.
     """
-    before: Moment | None = None
-    index = 0
+    last: Moment | None = None
     pairs = aligned(frames, reference) if reference is not None else ((frame, None) for frame in frames)
-    for frame, true, cut in _shots(pairs, cuts):
-        past = None if cut else before
+    for index, (frame, true, cut) in enumerate(_shots(pairs, cuts)):
         twin = None
         if true is not None:
-            true_past, true_last = (m.reference if m else None for m in (past, before))
-            twin = Moment(index, true, true_past, cut, None, estimator, true_last)
-        now = Moment(index, frame, past, cut, twin, estimator, before)
+            true_last = last.reference if last else None
+            twin = Moment(index, true, None if cut else true_last, cut, None, estimator, true_last)
+        now = Moment(index, frame, None if cut else last, cut, twin, estimator, last)
+        for name in ("small", "small_grey", *prepare):
+            if now.before is not None or name not in BETWEEN_TWO:
+                getattr(now, name)
         yield now
-        for moment in (now, twin):
-            if moment is not None:
-                moment.before = moment.last = None
-                for name in ("flow_from", "flow_back", "predicted", "speeds"):
-                    moment.__dict__.pop(name, None)
-        before, index = now, index + 1
+        last = now.alone()
 
 
 def _shots(

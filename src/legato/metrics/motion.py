@@ -48,11 +48,11 @@ class DynamicDegree(Metric):
         passed = moment.seconds - self.last.seconds
         if passed < self.step_seconds - moment.interval_seconds / 2:
             return
-        flow = self.estimator(self.last.frame.pixels, moment.frame.pixels).numpy()
+        flow = self.estimator(self.last.small_pixels, moment.small_pixels).numpy()
         lengths = np.hypot(flow[0], flow[1]).ravel()
         count = max(1, int(len(lengths) * 0.05))
         longest = float(np.partition(lengths, -count)[-count:].mean())
-        height, width = moment.image.shape[:2]
+        height, width = moment.small.shape[:2]
         self.dynamic += longest > 6 * min(height, width) / 256
         self.curve.add(moment.seconds, longest / width / passed)
         self.distance, self.seconds = self.distance + longest / width, self.seconds + passed
@@ -79,8 +79,8 @@ class DynamicDegree(Metric):
 class Speed(Metric):
     """How fast things move: the distribution of flow lengths over moving pixels, or the path of a coloured thing.
 
-    Frames about a twenty-fourth of a second apart are compared, so that the frame rate plays no part, and every pixel counts
-    by how far it moves, so that none has to be called still: half of all motion is faster than the median.
+    Frames about a twenty-fourth of a second apart are compared, so that the frame rate plays no part, and every pixel
+    counts by how far it moves, so that none has to be called still: half of all motion is faster than the median.
 
     Args:
         colour: RGB of a thing to track; its speed is that of the centroid of the pixels within 60 of the colour
@@ -88,7 +88,6 @@ class Speed(Metric):
     """
 
     colour: tuple[int, int, int] | None = None
-    estimator: FlowEstimator = DisFlow("medium", FLOW_SIDE_PX)  # noqa: RUF009 - immutable
     step_seconds: float = 1 / 24
     last: Moment | None = None
     curve: Curve = field(default_factory=lambda: Curve("neither"))
@@ -108,9 +107,12 @@ class Speed(Metric):
         passed = moment.seconds - self.last.seconds
         if passed < self.step_seconds - moment.interval_seconds / 2:
             return
-        flow = self.estimator(self.last.frame.pixels, moment.frame.pixels).numpy()[:, ::4, ::4]
+        if self.last.index == moment.before.index:
+            speeds = moment.speeds
+        else:
+            flow = moment.estimator(self.last.small_pixels, moment.small_pixels).numpy()[:, ::2, ::2]
+            speeds = np.hypot(flow[0], flow[1]) / (moment.small.shape[1] * passed)
         self.last = moment
-        speeds = np.hypot(flow[0], flow[1]) / (moment.frame.width * passed)
         moving = speeds[speeds > SLOWEST_WIDTHS / passed]
         if len(moving) < 0.002 * speeds.size:
             self.curve.add(moment.seconds, 0.0)
@@ -215,8 +217,9 @@ class Jerk(Metric):
             self._begin(moment, grey)
             return
         if len(self.points):
-            settings = {"winSize": (15, 15), "maxLevel": 3}
-            there, found, _ = cv2.calcOpticalFlowPyrLK(self.last_grey, grey, self.points, None, **settings)
+            there, found, _ = cv2.calcOpticalFlowPyrLK(
+                self.last_grey, grey, self.points, None, winSize=(15, 15), maxLevel=3
+            )
             kept = found.ravel().astype(bool)
             self.points = there[kept]
             self.paths = [path[kept] for path in self.paths] + [there[kept, 0]]

@@ -72,17 +72,18 @@ class TemporalFlickering(Metric):
     """
 
     curve: Curve = field(default_factory=Curve)
+    total: float = 0.0
     seconds: float = 0.0
 
     def add(self, moment: Moment) -> None:
         """Compare with the frame before."""
         if moment.before is not None:
-            self.curve.add(moment.seconds, moment.change)
-            self.seconds += moment.interval_seconds
+            self.curve.add(moment.seconds, moment.change / 255 / moment.interval_seconds)
+            self.total, self.seconds = self.total + moment.change, self.seconds + moment.interval_seconds
 
     def result(self) -> list[Measurement]:
         """VBench's score, and the change per second."""
-        note, mean = "" if self.curve.count else NO_PAIRS, self.curve.mean
+        note, mean = (NO_PAIRS, None) if not self.curve.count else ("", self.total / self.curve.count)
         return [
             Measurement(
                 "temporal_flickering", None if mean is None else (255 - mean) / 255, "score", "higher",
@@ -90,7 +91,7 @@ class TemporalFlickering(Metric):
                 note=note,
             ),
             Measurement(
-                "change_per_second", None if mean is None else self.curve.total / 255 / self.seconds, "1/s", "lower",
+                "change_per_second", None if mean is None else self.total / 255 / self.seconds, "1/s", "lower",
                 "How much the picture changes in a second, in full ranges (black to white); the same at any frame "
                 "rate.", self.curve, note=note,
             ),

@@ -20,6 +20,7 @@ from legato.metrics.warping import FlowDifference, Ghosting, MotionSmoothness, W
 from legato.motion.cuts import AdaptiveCuts, CutDetector
 from legato.motion.flow import DisFlow, FlowEstimator
 from legato.video.frames import Frame
+from legato.video.prefetch import prefetched
 
 __all__ = ["DEFAULT_METRICS", "REFERENCE_METRICS", "Measured", "Sample", "measure_frames", "with_controls"]
 
@@ -146,7 +147,9 @@ def measure_frames(
     metrics = [make() for make in makers.values()]
     sample, times, begins = Sample(), [0.0, 0.0], []
     count = 0
-    for moment in moments(frames, cuts=cuts, estimator=estimator, reference=reference):
+    prepare = tuple(dict.fromkeys(name for metric in metrics for name in metric.prepare))
+    steps = moments(frames, cuts=cuts, estimator=estimator, reference=reference, prepare=prepare)
+    for moment in prefetched(steps, depth=3):
         if moment.reference is not None and moment.reference.image.shape != moment.image.shape:
             (h, w), (th, tw) = moment.image.shape[:2], moment.reference.image.shape[:2]
             raise BadArgument(f"the video is {w}x{h} and the reference {tw}x{th}; scale one of them first")

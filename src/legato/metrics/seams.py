@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ class Seams(Metric):
         boundaries: first frames of pieces: a list of frame numbers, a period in frames, or None to find a period.
     """
 
+    prepare: ClassVar[tuple[str, ...]] = ("predicted",)
     boundaries: Sequence[int] | int | None = None
     rows: array = field(default_factory=lambda: array("d"))
     last_step: np.ndarray | None = None
@@ -49,7 +51,7 @@ class Seams(Metric):
         second = np.nan
         if self.last_step is not None:
             second = cv2.norm(step, self.last_step, cv2.NORM_L1) / step.size
-        residual = cv2.norm(moment.image, moment.predicted, cv2.NORM_L1) / moment.image.size
+        residual = cv2.norm(moment.small, moment.predicted, cv2.NORM_L1) / moment.small.size
         self.rows.extend((moment.seconds, residual, second, float(moment.cut)))
         self.last_step = step
 
@@ -60,8 +62,8 @@ class Seams(Metric):
         second[:-1] = np.fmin(second[:-1], second[1:])  # a jump differs from the steps on both its sides
         jump = np.fmax(_relative(seconds, residual), _relative(seconds, second))
         curve = Curve()
-        for at in np.flatnonzero(np.isfinite(jump)):
-            curve.add(float(seconds[at]), float(jump[at]))
+        for known in np.flatnonzero(np.isfinite(jump)):
+            curve.add(float(seconds[known]), float(jump[known]))
         about = "How much the picture jumps at batch boundaries relative to elsewhere: 1 is no seam."
         name = "seam_period"
         told = "Frames from one seam to the next; 0 where none is found."
@@ -72,6 +74,7 @@ class Seams(Metric):
                 Measurement(name, None, "frames", "neither", told, note=note),
             ]
         note = ""
+        at: np.ndarray
         if self.boundaries is None:
             period, phase = found_period(jump)
             at = np.arange(phase, len(jump), period) if period else np.zeros(0, dtype=int)

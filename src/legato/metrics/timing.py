@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Timing(Metric):
         declared_rate: frames per second that the file claims, None if unknown.
     """
 
+    prepare: ClassVar[tuple[str, ...]] = ("speeds",)
     declared_rate: float | None = None
     tick_seconds: float = 0.0
     jump_factor: float = 1.6

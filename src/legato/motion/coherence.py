@@ -96,13 +96,15 @@ def _pair(picture: Picture, reference: Reference, distance: float = 0.0) -> tupl
 
 
 def _correlation(image: np.ndarray, other: np.ndarray) -> float:
-    # All sums are whole numbers under 2**53, so float64 holds them exactly, and Python's integers the products.
-    a, b = image.ravel().astype(np.float64), other.ravel().astype(np.float64)
-    count, sum_a, sum_b = a.size, int(a.sum()), int(b.sum())
-    variance_a, variance_b = count * int(a @ a) - sum_a**2, count * int(b @ b) - sum_b**2
+    # All sums are whole numbers under 2**53, so float64 holds them exactly, and Python's integers the products. A dot
+    # product in NumPy would wake BLAS threads that spin on while others want to work.
+    count, sum_a, sum_b = image.size, int(cv2.norm(image, cv2.NORM_L1)), int(cv2.norm(other, cv2.NORM_L1))
+    squares_a, squares_b = (int(cv2.norm(side, cv2.NORM_L2SQR)) for side in (image, other))
+    product = (squares_a + squares_b - int(cv2.norm(image, other, cv2.NORM_L2SQR))) // 2
+    variance_a, variance_b = count * squares_a - sum_a**2, count * squares_b - sum_b**2
     if not variance_a or not variance_b:
         return 1.0 if variance_a == variance_b else 0.0
-    return (count * int(a @ b) - sum_a * sum_b) / math.sqrt(variance_a * variance_b)
+    return (count * product - sum_a * sum_b) / math.sqrt(variance_a * variance_b)
 
 
 def _unchanged_share(apart: np.ndarray, distance: float) -> float:

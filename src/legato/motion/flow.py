@@ -235,7 +235,8 @@ def _at_bounded_size(dense: Callable[[Grey, Grey], Vectors], first: Picture, sec
     _, height, width = first.shape
     rows, columns = _bounded(height, width, max_side_px)
     vectors = dense(_grey(first, rows, columns), _grey(second, rows, columns))
-    vectors = vectors * np.array([width / columns, height / rows], dtype=np.float32)
+    if (rows, columns) != (height, width):
+        vectors = vectors * np.array([width / columns, height / rows], dtype=np.float32)
     if vectors.shape[:2] != (height, width):
         vectors = cv2.resize(vectors, (width, height), interpolation=cv2.INTER_LINEAR)
     return torch.from_numpy(np.ascontiguousarray(vectors.transpose(2, 0, 1))).to(first.device)

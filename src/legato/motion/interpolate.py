@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
+import cv2
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument
+from legato.motion.change import rows_of_pixels
 from legato.motion.flow import DisFlow, FlowEstimator
-from legato.motion.warp import samples_inside, warp
 from legato.video.frames import Frame, Frames
 
 __all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "between"]
 
 Picture = UInt8[Tensor, "3 height width"]
+Image = Float32[np.ndarray, "rows columns 3"]
 Other = UInt8[Tensor, "3 other_height other_width"]  # its size is checked with a message
 Pictures = UInt8[Tensor, "time 3 height width"]
 
@@ -51,8 +54,8 @@ class LinearInterpolator:
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Weighted means of the two pictures; see `Interpolator`."""
         _check(first, second, shares)
-        a, b = first.float(), second.float()
-        return torch.stack([_ends(first, second, share, lambda s: a + (b - a) * s) for share in shares])
+        a, b = (rows_of_pixels(picture.cpu()).astype(np.float32) for picture in (first, second))
+        return _all(first, second, shares, lambda share: a + (b - a) * np.float32(share))
 
 
 @dataclass(frozen=True)
@@ -71,22 +74,35 @@ class FlowInterpolator:
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
         _check(first, second, shares)
-        pair = torch.stack([first, second]).float()
-        if not any(0 < share < 1 for share in shares):
-            flows = torch.zeros(2, 2, *first.shape[-2:])
-        else:
-            flows = torch.stack([self.estimator(first, second), self.estimator(second, first)])
+        images = [rows_of_pixels(picture.cpu()).astype(np.float32) for picture in (first, second)]
+        flows = []
+        if any(0 < share < 1 for share in shares):
+            pairs = ((first, second), (second, first))
+            flows = [self.estimator(a, b).permute(1, 2, 0).cpu().numpy() for a, b in pairs]
+        height, width = first.shape[-2:]
+        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        grid = np.dstack(np.meshgrid(x, y))
 
-        def moved(share: float) -> Float[Tensor, "3 height width"]:
-            weights = torch.tensor([[-(1 - share) * share, share**2], [(1 - share) ** 2, -share * (1 - share)]])
-            to_ends = torch.einsum("ef,fdhw->edhw", weights, flows)
-            there = warp(pair, to_ends)
-            near = torch.tensor([1 - share, share]).view(2, 1, 1, 1)
-            seen = samples_inside(to_ends)[:, None] + 1e-3
-            blend = near * seen
-            return (there * blend).sum(0) / blend.sum(0)
+        def along(share: float) -> Image:
+            there: np.ndarray | None = None
+            total: np.ndarray | None = None
+            for image, near, forward, backward in (
+                (images[0], 1 - share, -(1 - share) * share, share**2),
+                (images[1], share, (1 - share) ** 2, -share * (1 - share)),
+            ):
+                places = cv2.addWeighted(flows[0], forward, flows[1], backward, 0)
+                places += grid
+                seen = cv2.inRange(places, (0, 0, 0, 0), (width - 1, height - 1, 0, 0))
+                weight = seen * np.float32(near / 255) + np.float32(near * 1e-3)
+                moved = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                moved = cv2.multiply(moved, cv2.merge([weight] * 3))
+                there = moved if there is None else cv2.add(there, moved)
+                total = weight if total is None else total + weight
+            assert there is not None
+            assert total is not None
+            return cv2.divide(there, cv2.merge([total] * 3))
 
-        return torch.stack([_ends(first, second, share, moved) for share in shares])
+        return _all(first, second, shares, along)
 
 
 def between(
@@ -131,8 +147,15 @@ def _check(first: Tensor, second: Tensor, shares: Sequence[float]) -> None:
             raise BadArgument(f"share {share} does not lie between 0 (the first picture) and 1 (the second)")
 
 
-def _ends(first: Tensor, second: Tensor, share: float, inside: Callable[[float], Tensor]) -> Tensor:
-    """The given pictures themselves at the ends, and what `inside` makes of the share elsewhere."""
-    if share in (0, 1):
-        return second if share else first
-    return inside(share).round().clamp(0, 255).to(torch.uint8)
+def _all(first: Tensor, second: Tensor, shares: Sequence[float], inside: Callable[[float], Image]) -> Tensor:
+    """The given pictures themselves at the ends, and what `inside` makes of a share elsewhere.
+
+    All in NumPy: small tensor operations between OpenCV's would wait for torch's threads each time.
+    """
+    made = np.empty((len(shares), *first.shape[-2:], 3), dtype=np.uint8)
+    for place, share in zip(made, shares, strict=True):
+        if share in (0, 1):
+            place[:] = rows_of_pixels((second if share else first).cpu())
+        else:
+            np.copyto(place, np.clip(np.rint(inside(share)), 0, 255), casting="unsafe")
+    return torch.from_numpy(made).permute(0, 3, 1, 2).to(first.device)
