@@ -319,21 +319,23 @@ def show(path: str, found: "Measured", failed: list[Limit]) -> None:
 
     console = Console(highlight=False)
     table = Table(title=Text(path), title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
+    table.add_column("", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
     for kind in found.controls:
-        table.add_column(kind, justify="right", style="dim")
-    table.add_column("worst at")
+        table.add_column(kind, justify="right", style="dim", no_wrap=True)
+    table.add_column("worst at (s)", no_wrap=True)
     cheats = {kind: {m.name: m for m in measurements} for kind, measurements in found.controls.items()}
     for m in found.measurements:
         style = "bold red" if m.beyond_limit or any(limit.name == m.name for limit in failed) else ""
-        worst = ", ".join(f"{s:.2f} s" for s in m.worst_seconds) if m.better != "neither" else ""
+        spoilt = m.better != "neither" and m.value not in (None, 0.0)
+        worst = ", ".join(f"{s:.2f}" for s in m.worst_seconds[:2]) if spoilt else ""
         others = [number(cheat[m.name].value) if m.name in cheat else "" for cheat in cheats.values()]
-        table.add_row(
-            m.name, Text(number(m.value), style=style), m.unit, *others, Text(worst or m.note, overflow="fold")
-        )
+        table.add_row(m.name, Text(number(m.value), style=style), m.unit, *others, worst)
     console.print(table)
+    for m in found.measurements:
+        if m.note and (m.value is None or m.beyond_limit or m.name in ("flicker_hz", "seams", "cuts")):
+            console.print(Text(f"{m.name}: {m.note}", style="dim"))
     for limit in failed:
         console.print(Text.assemble(("failed ", "bold red"), str(limit)))
 
@@ -342,7 +344,9 @@ def number(value: float | None) -> str:
     """A value for people."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.4g}"
+    if abs(value) < 1e-9:
+        return "0"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def write_table(path: Path, found: list[tuple[str, "Measured"]]) -> None:

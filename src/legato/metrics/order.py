@@ -1,5 +1,6 @@
 """Whether time runs in order: neighbours have to be more alike than frames further apart."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -18,7 +19,8 @@ SIDE_PX = 96
 class Order(Metric):
     """The coherence score: how much of what changes within a quarter of a second builds up in order.
 
-    With D(k) the mean square difference of frames k apart (values 0 to 255), 1 frame and about a quarter of a second:
+    With D(k) the mean square difference of frames k apart (values 0 to 255), for one frame and for about a quarter of a
+    second, each as the root mean square over the video, so that one large step weighs more than four small ones:
     (D(1/4 s) - D(1)) / (D(1/4 s) + noise). Coherent motion builds up, so that neighbours are far more alike than frames
     apart: near 1. Flicker, jitter and shuffled frames change as much from one frame to the next as over a quarter of a
     second: near 0. So does a frozen video, where nothing builds up, since the noise, 4 levels squared, is all there is.
@@ -47,7 +49,7 @@ class Order(Metric):
             return
         near = float(np.square(now - self.recent[-2][1]).mean())
         far = float(np.square(now - self.recent[0][1]).mean())
-        self.near, self.far = self.near + near, self.far + far
+        self.near, self.far = self.near + near**2, self.far + far**2
         self.curve.add(moment.seconds, self._score(near, far))
 
     def _score(self, near: float, far: float) -> float:
@@ -63,5 +65,5 @@ class Order(Metric):
             note = f"no shot lasts {self.lag_seconds:g} s with three frames"
             return [Measurement("coherence_score", None, "score", "higher", about, note=note)]
         count = self.curve.count
-        score = self._score(self.near / count, self.far / count)
+        score = self._score(math.sqrt(self.near / count), math.sqrt(self.far / count))
         return [Measurement("coherence_score", score, "score", "higher", about, self.curve)]

@@ -43,8 +43,9 @@ def measure_page(path: str, found: Measured, others: Sequence[tuple[str, Measure
         cards((told(found[name]), titled(name)) for name in FIRST if name in found),
         section("All measures", "Red is beyond its limit.", comparison(path, found, others)),
     ]
-    drawn = [m for m in found.measurements if m.curve is not None and len(m.curve) > 1 and m.better != "neither"]
-    drawn = list({id(m.curve): m for m in reversed(drawn)}.values())[::-1][:MOST_CURVES]
+    drawn = [m for m in found.measurements if m.better != "neither" and varies(m)]
+    drawn = list({id(m.curve): m for m in reversed(drawn)}.values())[::-1]
+    drawn = sorted(drawn, key=lambda m: not m.beyond_limit)[:MOST_CURVES]
     if drawn:
         note = "Dotted lines are cuts, where measures start over."
         parts.append(section("Over time", note, plot(curves(drawn, path, found, others))))
@@ -58,6 +59,12 @@ def measure_page(path: str, found: Measured, others: Sequence[tuple[str, Measure
             title = f"{Path(path).name} and {Path(other).name}"
             parts.append(section(title, "Drag to see one over the other at the same time.", slides))
     return page(f"legato measure: {Path(path).name}", lead, "".join(parts))
+
+
+def varies(measurement: Measurement) -> bool:
+    """Whether there is a curve with something to see in it."""
+    curve = measurement.curve
+    return curve is not None and len(curve) > 1 and float(np.ptp(curve.points[1])) > 1e-9
 
 
 def titled(name: str) -> str:
@@ -75,6 +82,8 @@ def number(value: float | None) -> str:
     """A value for people; a dash where there is none."""
     if value is None:
         return "–"
+    if abs(value) < 1e-9:
+        return "0"
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
@@ -137,7 +146,7 @@ def curves(
         figure.add_vline(x=cut, line={"color": "#9ca3af", "width": 1, "dash": "dot"})
     figure.update_layout(
         template="plotly_white", height=110 * len(drawn) + 90, margin={"l": 60, "r": 16, "t": 40, "b": 36},
-        font={"size": 11}, legend={"orientation": "h", "y": 1.06, "x": 1, "xanchor": "right"},
+        font={"size": 11}, legend={"orientation": "h", "yref": "container", "y": 1, "x": 1, "xanchor": "right"},
     )  # fmt: skip
     figure.update_annotations(x=0, xanchor="left", font_size=12)
     figure.update_xaxes(title_text="seconds", row=len(drawn), col=1)
