@@ -26,15 +26,8 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from legato.errors import MissingExtra
-from legato.motion.cuts import (
-    AdaptiveCuts,
-    ConfirmedCuts,
-    CutDetector,
-    FeatureCuts,
-    HistogramCuts,
-    OfflineCutDetector,
-    detect_cuts,
-)
+from legato.motion.content_cuts import ConfirmedCuts, FeatureCuts, HistogramCuts
+from legato.motion.cuts import AdaptiveCuts, CutDetector, OfflineCutDetector, detect_cuts
 from legato.motion.shots import SceneDetectCuts, TransNetCuts
 from legato.video import Frame, open_video
 

@@ -21,11 +21,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from tests import faults
 
 from legato.cli.measure import open_bounded
 from legato.metrics import DEFAULT_METRICS, measure_frames
 from legato.video import Frame
-from tests import faults
 
 FAULTS: dict[str, Callable[[list[Frame]], list[Frame]]] = {
     "flicker 6 Hz": lambda c: faults.brightness_flicker(c, 6, 0.1),

@@ -1,6 +1,7 @@
 """Running metrics: cuts, controls, short videos, curves, answers."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,21 @@ def test_answers_are_read_with_either_spelling_and_errors_name_the_line(tmp_path
     with pytest.raises(BadArgument, match="cannot be read"):
         read_answers(tmp_path / "missing.jsonl")
     assert all(m.value is None and m.note for m in answer_measurements([Answer(0.0, "a")]))
+
+
+def test_an_interrupt_keeps_what_was_measured() -> None:
+    def frames() -> Iterator[Frame]:
+        yield from faults.moving_scene(seconds=1)[:20]
+        raise KeyboardInterrupt
+
+    found = measure_frames(frames(), controls=True)
+    assert found.interrupted
+    assert found.frames >= 10
+    assert found["warping_error"].value is not None
+
+    def nothing() -> Iterator[Frame]:
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_frames(nothing())

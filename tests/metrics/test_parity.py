@@ -199,3 +199,27 @@ def test_flicker_has_its_frequency_at_any_rate(rate: str) -> None:
     found = measure_frames(flickering, {"spectrum": DEFAULT_METRICS["spectrum"]})
     assert found["flicker_hz"].value == pytest.approx(5, abs=0.1)
     assert found["flicker_strength"].value == pytest.approx(0.1, rel=0.1)
+
+
+def test_drift_freezes_and_flashes_do_not_depend_on_the_rate() -> None:
+    scene = swaying(9)
+    found = {}
+    for rate in ("24", "30", "60", "irregular"):
+        frames = faults.colour_drift(list(scene.frames(timeline(rate), 120, 160)), 0.1)
+        picture = next(f for f in frames if f.seconds > 0.95).pixels
+        held = [Frame(picture if 1.0 < f.seconds < 1.5 else f.pixels, f.pts, f.time_base) for f in frames]
+        wanted = {name: DEFAULT_METRICS[name] for name in ("drift", "freezes")}
+        measured = measure_frames(held, wanted, cuts=None)
+        found[rate] = (measured["colour_drift"].value, measured["longest_freeze"].value)
+    drifts, freezes = np.array(list(found.values())).T
+    assert np.ptp(drifts) / drifts.mean() <= 0.04, found
+    assert abs(freezes - 0.5).max() <= 2 / 24, found
+
+
+@pytest.mark.parametrize("rate", ["24", "30", "60"])
+def test_jitter_is_what_was_put_in_at_any_rate(rate: str) -> None:
+    frames = list(swaying(4).frames(timeline(rate), 180, 240))
+    still = measure_frames(frames, {"jerk": DEFAULT_METRICS["jerk"]}, cuts=None)["jitter"].value
+    shaken = measure_frames(faults.jitter(frames, 0.004), {"jerk": DEFAULT_METRICS["jerk"]}, cuts=None)["jitter"].value
+    assert still < 0.0005
+    assert shaken == pytest.approx(0.004 * 2**0.5, rel=0.25)

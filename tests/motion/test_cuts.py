@@ -27,16 +27,8 @@ from legato.data.scenes import (
     random_scene,
 )
 from legato.errors import BadArgument, MissingExtra
-from legato.motion.cuts import (
-    AdaptiveCuts,
-    ConfirmedCuts,
-    Cut,
-    CutDetector,
-    FeatureCuts,
-    HistogramCuts,
-    detect_cuts,
-    histogram_distance,
-)
+from legato.motion.content_cuts import ConfirmedCuts, FeatureCuts, HistogramCuts, histogram_distance
+from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector, detect_cuts
 from legato.motion.shots import SceneDetectCuts, TransNetCuts
 from legato.video.frames import Frame, Frames
 from legato.video.timeline import Timeline

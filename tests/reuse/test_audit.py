@@ -102,3 +102,25 @@ def test_what_is_held_is_estimated_by_what_is_refreshed() -> None:
 def test_impossible_audits_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(BadArgument, match="audit floor"):
         Audit(**settings)
+
+
+def test_the_command_lines_floor_is_the_audits() -> None:
+    from legato.cli.parse import AUDIT_FLOOR, parsed_audit
+
+    assert Audit().floor == AUDIT_FLOOR
+    assert parsed_audit(AUDIT_FLOOR) == Audit()
+    assert parsed_audit(0.0) is None
+
+
+def test_a_promise_sets_the_floor_at_twice_the_deviation() -> None:
+    assert Audit.promising(0.98).floor == pytest.approx(0.96)
+    assert Audit.promising(0.99).floor == pytest.approx(0.98)
+
+
+def test_an_encoder_under_another_audit_shares_the_model_and_takes_the_state() -> None:
+    strict = audited(Audit(floor=0.9999999, probes=1))
+    trusting = strict.with_audit(None)
+    state = strict(FRAMES[0]).state
+    assert trusting.parts is strict.parts
+    assert trusting(FRAMES[3], state).plan.reason == "change"
+    assert strict(FRAMES[3], state).plan.reason == "drift"

@@ -37,11 +37,12 @@ def options(
 
 def register() -> None:
     """Bring in the verbs; each lives in a module of its own."""
-    from legato.cli import demo, inspect, measure, watch
+    from legato.cli import demo, inspect, measure, puppets, watch
 
     app.command("watch")(watch.watch)
     app.command("inspect")(inspect.inspect)
     app.command("measure")(measure.measure)
+    app.command("puppets")(puppets.puppets)
     app.command("demo")(demo.demo)
 
 

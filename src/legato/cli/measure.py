@@ -131,6 +131,8 @@ def measure(
         compared.append((path, found))
         if not quiet:
             show(path, found, failed)
+        if found.interrupted:
+            break
     if json_out is not None:
         write_json(json_out, results if len(results) > 1 else results[0])
     if csv_out is not None:
@@ -144,6 +146,8 @@ def measure(
             write_page(parse.named_for(report, path, several), measure_page(path, found, rest))
             if not quiet:
                 typer.echo(f"report {parse.named_for(report, path, several)}")
+    if compared and compared[-1][1].interrupted:
+        raise typer.Exit(130)
     if broken:
         raise typer.Exit(BROKEN_LIMIT_EXIT)
     if any("error" in result for result in results):
@@ -281,6 +285,7 @@ def measure_file(
             "frames_lost": video.frames_lost,
             "times_repaired": video.times_repaired,
             "cuts_seconds": list(found.cuts_seconds),
+            "interrupted": found.interrupted,
         }
     return found, info
 

@@ -44,7 +44,7 @@ def watch(
     ] = None,
     lookahead: Annotated[
         int, typer.Option(min=1, help="Frames encoded in one pass: more is faster, 1 has the least latency.")
-    ] = 8,
+    ] = 16,
     compare: Annotated[bool, typer.Option("--compare", help="Also encode every frame densely and compare.")] = False,
     features: Annotated[Path | None, typer.Option(help="Write features with seconds and ages (safetensors).")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write all numbers; - for standard output.")] = None,
@@ -134,7 +134,7 @@ def watch_video(
     encoder: "ReuseEncoder",
     *,
     model: str,
-    lookahead: int = 8,
+    lookahead: int = 16,
     compare: bool = False,
     fidelity: float | None = None,
     span: tuple[float | None, float | None] = (None, None),

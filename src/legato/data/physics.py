@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-from legato.data.scenes import Circular, Disc, Linear, Number, Oscillating, Pair, Path, Scene, Seconds, Texture
+from legato.data.paths import Circular, Linear, Number, Oscillating, Pair, Path, Seconds
+from legato.data.scenes import Disc, Scene, Texture
 from legato.errors import BadArgument
 
 __all__ = ["KINDS", "Bounce", "Kind", "Trial", "random_trial", "track"]

@@ -94,6 +94,7 @@ class Measured:
         frames: how many.
         first_seconds: time of the first frame.
         last_seconds: time of the last.
+        interrupted: whether the look was broken off; what was measured until then stands.
     """
 
     measurements: list[Measurement]
@@ -102,6 +103,7 @@ class Measured:
     frames: int
     first_seconds: float
     last_seconds: float
+    interrupted: bool = False
 
     def __getitem__(self, name: str) -> Measurement:
         """A measurement by name."""
@@ -146,26 +148,32 @@ def measure_frames(
     makers = DEFAULT_METRICS if makers is None else makers
     metrics = [make() for make in makers.values()]
     sample, times, begins = Sample(), [0.0, 0.0], []
-    count = 0
+    count, interrupted = 0, False
     prepare = tuple(dict.fromkeys(name for metric in metrics for name in metric.prepare))
     steps = moments(frames, cuts=cuts, estimator=estimator, reference=reference, prepare=prepare)
-    for moment in prefetched(steps, depth=3):
-        if moment.reference is not None and moment.reference.image.shape != moment.image.shape:
-            (h, w), (th, tw) = moment.image.shape[:2], moment.reference.image.shape[:2]
-            raise BadArgument(f"the video is {w}x{h} and the reference {tw}x{th}; scale one of them first")
-        for metric in metrics:
-            metric.add(moment)
-        if controls:
-            sample.add(moment)
-        if moment.cut:
-            begins.append(moment.seconds)
-        times = [times[0] if count else moment.seconds, moment.seconds]
-        count += 1
+    try:
+        for moment in prefetched(steps, depth=3):
+            if moment.reference is not None and moment.reference.image.shape != moment.image.shape:
+                (h, w), (th, tw) = moment.image.shape[:2], moment.reference.image.shape[:2]
+                raise BadArgument(f"the video is {w}x{h} and the reference {tw}x{th}; scale one of them first")
+            for metric in metrics:
+                metric.add(moment)
+            if controls:
+                sample.add(moment)
+            if moment.cut:
+                begins.append(moment.seconds)
+            times = [times[0] if count else moment.seconds, moment.seconds]
+            count += 1
+    except KeyboardInterrupt:
+        if not count:
+            raise
+        interrupted = True
     if not count:
         raise BadArgument("there is no frame to measure")
     found = [measurement for metric in metrics for measurement in metric.result()]
-    cheats = with_controls(sample, makers, estimator) if controls and len(sample.frames) > 1 else {}
-    return Measured(found, cheats, tuple(begins), count, times[0], times[1])
+    wanted = controls and len(sample.frames) > 1 and not interrupted
+    cheats = with_controls(sample, makers, estimator) if wanted else {}
+    return Measured(found, cheats, tuple(begins), count, times[0], times[1], interrupted)
 
 
 def with_controls(sample: Sample, makers: Makers, estimator: FlowEstimator) -> dict[str, list[Measurement]]:

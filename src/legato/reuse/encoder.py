@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.reuse.attention import Rows, recomputing
 from legato.reuse.audit import Audit, Tally
 from legato.reuse.families import Parts, check_size, load_model, normalisation_of, parts_of
+from legato.reuse.passes import Entry, Running, next_pass
 from legato.reuse.plan import Plan
 from legato.reuse.policy import MaxAge, Policy, Threshold
 from legato.reuse.state import Memory, StreamState
@@ -28,7 +29,6 @@ __all__ = ["Encoded", "ReuseEncoder"]
 
 DEFAULT_THRESHOLD = 0.4
 DEFAULT_MAX_AGE_SECONDS = 4.0
-ROWS_PER_PASS = 320  # more at once gain nothing, and are lost where an audit fails
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +65,6 @@ class Encoded:
     state: StreamState
     look_seconds: float
     encode_seconds: float
-
-
-@dataclass(eq=False)
-class _Entry:
-    """A frame on its way through a pass: what was seen, its rows (none where it holds), and what they became."""
-
-    sight: Sight
-    rows: Rows
-    fresh: Tensor
-
-
-@dataclass(eq=False)
-class _Running:
-    """A stream during a call: frames that wait, what it has come to, and results so far."""
-
-    entries: list[_Entry]
-    tokens: Tensor
-    memory: Memory
-    tally: Tally
-    results: list[Encoded] = field(default_factory=list)
 
 
 class ReuseEncoder:
@@ -308,7 +288,7 @@ class ReuseEncoder:
             track, refresh = sights[-1].track, ""
         return sights
 
-    def _prepared(self, sights: list[Sight], state: StreamState | None) -> "_Running":
+    def _prepared(self, sights: list[Sight], state: StreamState | None) -> Running:
         """Tell every frame which rows are its own and whose keys and values it shares.
 
         The frames before the first full one write to a new version of the state's memory.
@@ -331,20 +311,13 @@ class ReuseEncoder:
             elif sight.plan.mode == "partial":
                 index = torch.cat([prefix, sight.plan.tokens + len(prefix)]).to(self.device)
                 count = len(index)
-            entries.append(_Entry(sight, Rows(count, index, keys, values), nothing))
+            entries.append(Entry(sight, Rows(count, index, keys, values), nothing))
         tokens, tally = (state.tokens, state.tally) if state else (nothing, Tally())
-        return _Running(entries, tokens, memory, tally)
+        return Running(entries, tokens, memory, tally)
 
-    def _encode(self, streams: list["_Running"]) -> None:
+    def _encode(self, streams: list[Running]) -> None:
         """Encode all frames in passes of a bounded number of rows; a stream ends where its audit fails."""
-        while any(stream.entries for stream in streams):
-            now: list[_Entry] = []
-            rows = 0
-            for stream in streams:
-                for entry in stream.entries:
-                    if rows and rows + entry.rows.count > ROWS_PER_PASS:
-                        break
-                    now, rows = [*now, entry], rows + entry.rows.count
+        while now := next_pass(streams):
             busy = [entry for entry in now if entry.rows.count]
             if busy:
                 hidden = torch.cat([self._embedded(entry.sight) for entry in busy], 1)
@@ -356,7 +329,7 @@ class ReuseEncoder:
                 while stream.entries and stream.entries[0] in now:
                     self._settle(stream, stream.entries.pop(0))
 
-    def _settle(self, stream: "_Running", entry: _Entry) -> None:
+    def _settle(self, stream: Running, entry: Entry) -> None:
         """Scatter a frame's fresh rows and make its result, unless the audit fails: then the stream ends.
 
         What the caller gets are copies, out of the stream's reach.

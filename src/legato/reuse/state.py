@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.motion import cuts
+from legato.motion import content_cuts, cuts
 from legato.reuse.audit import Tally
 from legato.reuse.track import Track
 
@@ -17,8 +17,8 @@ __all__ = ["Memory", "StreamState"]
 
 # What a saved state may hold besides tensors and numbers.
 SAVED_TYPES: list[Any] = [
-    Track, Tally, cuts.AdaptiveState, cuts.Candidate, cuts.Cut, cuts.ConfirmedState, cuts.FeatureState,
-    cuts.HistogramState,
+    Track, Tally, cuts.AdaptiveState, cuts.Candidate, cuts.Cut, content_cuts.ConfirmedState, content_cuts.FeatureState,
+    content_cuts.HistogramState,
 ]  # fmt: skip
 
 

@@ -193,7 +193,7 @@ def watch(
     frames: Iterable[Frame],
     encoder: ReuseEncoder,
     *,
-    lookahead: int = 8,
+    lookahead: int = 16,
     compare: bool = False,
     fidelity: float | None = None,
     account: Account | None = None,

@@ -1,0 +1,1 @@
+"""Video models that know when each frame is."""
