@@ -90,10 +90,10 @@ def answer_measurements(
     return [
         Measurement(
             "answer_consistency", mean, "similarity", "higher", "How alike neighbouring answers are.", consistency,
-            limit=LEAST_MEAN, note=few if mean is None else calmer if mean < LEAST_MEAN else "",
-        ),
+            limit=LEAST_MEAN, note=few if mean is None else calmer if mean < LEAST_MEAN else "", needs="answers",
+            ),
         Measurement(
             "answer_flicker_hz", hz, "Hz", "lower", "How often per second an answer leaves and comes back.", flicker,
-            limit=MOST_HZ, note=few if hz is None else steadier if hz > MOST_HZ else "",
-        ),
+            limit=MOST_HZ, note=few if hz is None else steadier if hz > MOST_HZ else "", needs="answers",
+            ),
     ]  # fmt: skip

@@ -68,15 +68,16 @@ class FeatureConsistency(Metric):
             Measurement(
                 "subject_consistency", self.curve.mean, "cosine", "higher",
                 "How much each frame's features agree with those of the frame before and of the shot's first.",
-                self.curve, note=note,
+                self.curve, note=note, needs="encoder",
             ),
             Measurement(
                 "adjacent_consistency", self.adjacent / count if self.curve.count else None, "cosine", "higher",
-                "How much neighbouring frames' features agree.", note=note,
+                "How much neighbouring frames' features agree.", note=note, needs="encoder",
             ),
             Measurement(
                 "feature_flicker", self.flicker.mean, "unit length", "lower",
                 "How much features tremble within a third of a second.", self.flicker, limit=limit,
                 note=("no third of a second with three frames" if not self.flicker.count else warning if over else ""),
+                needs="encoder",
             ),
         ]  # fmt: skip

@@ -100,6 +100,7 @@ class Measurement:
         curve: values over seconds, where there is such a thing.
         limit: where people should begin to worry, None where that depends.
         note: what is special in this video: a reason for None, a found period.
+        needs: what it takes besides the video: `reference`, `encoder` or `answers`.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Measurement:
     curve: Curve | None = None
     limit: float | None = None
     note: str = ""
+    needs: str = ""
 
     def __post_init__(self) -> None:
         if self.value is None and not self.note:
@@ -139,6 +141,8 @@ class Measurement:
             told["limit"] = self.limit
         if self.note:
             told["note"] = self.note
+        if self.needs:
+            told["needs"] = self.needs
         return told
 
 

@@ -49,10 +49,12 @@ class FullReference(Metric):
         small = "" if self.ssim.count or note else "SSIM needs 11 pixels a side"
         return [
             Measurement(
-                "psnr", self.psnr.mean, "dB", "higher", "Peak signal-to-noise ratio, 100 at most.", self.psnr, note=note
+                "psnr", self.psnr.mean, "dB", "higher", "Peak signal-to-noise ratio, 100 at most.", self.psnr,
+                note=note, needs="reference",
             ),
             Measurement(
-                "ssim", self.ssim.mean, "score", "higher", "Structural similarity.", self.ssim, note=note or small
+                "ssim", self.ssim.mean, "score", "higher", "Structural similarity.", self.ssim,
+                note=note or small, needs="reference",
             ),
         ]  # fmt: skip
 
@@ -106,11 +108,11 @@ class PerceptualDifference(Metric):
         return [
             Measurement(
                 "lpips", self.lpips.mean, "distance", "lower", "Perceptual distance to the reference.", self.lpips,
-                note="" if self.lpips.count else NO_REFERENCE,
+                note="" if self.lpips.count else NO_REFERENCE, needs="reference",
             ),
             Measurement(
                 "tlp", self.tlp.mean, "distance x 100", "lower",
                 "How far the perceptual step between neighbours is from the reference's (tLP).", self.tlp,
-                note="" if self.tlp.count else NO_REFERENCE,
+                note="" if self.tlp.count else NO_REFERENCE, needs="reference",
             ),
         ]  # fmt: skip

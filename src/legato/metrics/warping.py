@@ -213,7 +213,7 @@ class FlowDifference(Metric):
         """Mean over the pairs."""
         note = "" if self.curve.count else "no two neighbouring frames with a reference"
         about = "How far the motion is from the reference's, in pixels a frame (tOF)."
-        return [Measurement("tof", self.curve.mean, "px", "lower", about, self.curve, note=note)]
+        return [Measurement("tof", self.curve.mean, "px", "lower", about, self.curve, note=note, needs="reference")]
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
