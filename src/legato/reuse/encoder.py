@@ -18,7 +18,7 @@ from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.reuse.attention import Rows, recomputing
 from legato.reuse.audit import Audit, Tally
 from legato.reuse.families import Parts, check_size, load_model, normalisation_of, parts_of
-from legato.reuse.passes import Entry, Running, next_pass
+from legato.reuse.passes import ROWS_PER_PASS, Entry, Running, next_pass
 from legato.reuse.plan import Plan
 from legato.reuse.policy import MaxAge, Policy, Threshold
 from legato.reuse.state import Memory, StreamState
@@ -266,26 +266,37 @@ class ReuseEncoder:
                     f"the state was made by '{state.signature}', this encoder is '{self.signature}'; "
                     "continue with the same model, layer, size and precision, or start with state None"
                 )
-        with torch.inference_mode():
-            sights = [self._look(frames, state, refresh) for frames, state in zip(streams, states, strict=True)]
-            started = time.perf_counter()
-            running = [self._prepared(seen, state) for seen, state in zip(sights, states, strict=True)]
-            self._encode(running)
-        results = [stream.results for stream in running]
-        for frames, state, done in zip(streams, states, results, strict=True):
-            if len(done) < len(frames):  # the audit failed there
-                done += self._advance([frames[len(done) :]], [done[-1].state if done else state], "drift")[0]
+        started = time.perf_counter()
+        results: list[list[Encoded]] = [[] for _ in streams]
+        waiting, current, reasons = [list(frames) for frames in streams], list(states), [refresh] * len(streams)
+        looking = 0.0
+        while any(waiting):
+            with torch.inference_mode():
+                sights = [self._look(*stream) for stream in zip(waiting, current, reasons, strict=True)]
+                looking += sum(sight.look_seconds for seen in sights for sight in seen)
+                running = [self._prepared(seen, state) for seen, state in zip(sights, current, strict=True)]
+                self._encode(running)
+            for number, stream in enumerate(running):
+                done = stream.results
+                results[number] += done
+                waiting[number] = waiting[number][len(done) :]
+                current[number] = done[-1].state if done else current[number]
+                reasons[number] = "drift" if len(done) < len(sights[number]) else ""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        share = (time.perf_counter() - started) / max(1, sum(map(len, streams)))
+        share = (time.perf_counter() - started - looking) / max(1, sum(map(len, streams)))
         return [[replace(out, encode_seconds=share, state=stream[-1].state) for out in stream] for stream in results]
 
     def _look(self, frames: list[Frame], state: StreamState | None, refresh: str) -> list[Sight]:
-        """Look at the next frames of a stream, one after the other."""
-        sights, track = [], state.track if state else None
+        """Look at the next frames of a stream, one after the other, until they fill a pass."""
+        sights: list[Sight] = []
+        track, rows = state.track if state else None, 0
         for frame in frames:
+            if rows >= ROWS_PER_PASS:
+                break
             sights.append(self.lookout.look(frame, track, refresh))
             track, refresh = sights[-1].track, ""
+            rows += len(sights[-1].plan.tokens)
         return sights
 
     def _prepared(self, sights: list[Sight], state: StreamState | None) -> Running:

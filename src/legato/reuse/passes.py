@@ -11,9 +11,9 @@ from legato.reuse.audit import Tally
 from legato.reuse.state import Memory
 from legato.reuse.track import Sight
 
-__all__ = ["Entry", "Running", "next_pass"]
+__all__ = ["ROWS_PER_PASS", "Entry", "Running", "next_pass"]
 
-ROWS_PER_PASS = 320  # more at once gain nothing, and are lost where an audit fails
+ROWS_PER_PASS = 512  # more at once gain nothing, and are lost where an audit fails
 
 
 @dataclass(eq=False)
@@ -45,12 +45,12 @@ class Running:
 
 
 def next_pass(streams: Sequence[Running]) -> list[Entry]:
-    """Frames to encode together: the first that wait in each stream, up to so many rows, at least one in all."""
+    """Frames to encode together: the first that wait in each stream, until there are enough rows."""
     now: list[Entry] = []
     rows = 0
     for stream in streams:
         for entry in stream.entries:
-            if rows and rows + entry.rows.count > ROWS_PER_PASS:
+            if rows >= ROWS_PER_PASS:
                 break
             now.append(entry)
             rows += entry.rows.count
