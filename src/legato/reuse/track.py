@@ -154,6 +154,11 @@ def fitted(frame: Frame, size_px: tuple[int, int]) -> Picture:
     shrinks = frame.height > height and frame.width > width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     image = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).numpy())
+    while (
+        image.shape[0] % 2 == image.shape[1] % 2 == 0 and image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
+    ):
+        # halving is several times as fast as shrinking by other factors
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(cv2.resize(image, (width, height), interpolation=method)).permute(2, 0, 1)
 
 
