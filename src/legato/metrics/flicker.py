@@ -129,7 +129,7 @@ class FlickerSpectrum(Metric):
             "" if self.local is not None else "nothing is still",
         )
         return [
-            Measurement(n, v, u, "lower", a, self.curve, limit=limit, note=note)
+            Measurement(n, v, u, "lower", a, None if n == "flicker_hz" else self.curve, limit=limit, note=note)
             for (n, u, a), v, limit, note in zip(told, values, (None, 0.02, 0.05), notes, strict=True)
         ]
 

@@ -18,6 +18,8 @@ from legato.video.frames import Frame
 
 __all__ = ["FlowDifference", "Ghosting", "MotionSmoothness", "WarpingError", "hidden", "warping_error"]
 
+QUIET_LEVELS = 0.5  # a difference that is as good as none
+
 Field = Float32[np.ndarray, "height width 2"]
 Image = UInt8[np.ndarray, "height width 3"]
 
@@ -119,16 +121,17 @@ class MotionSmoothness(Metric):
         share = float((middle.time - first.time) / (last.time - first.time))
         rebuilt = self.interpolator(first.pixels, last.pixels, [share])[0]
         residual = _difference(rebuilt, middle.pixels)
-        self.residual += residual
-        self.apart += _difference(first.pixels, last.pixels)
-        self.curve.add(middle.seconds, residual)
+        apart = _difference(first.pixels, last.pixels)
+        self.residual, self.apart = self.residual + residual, self.apart + apart
+        self.curve.add(middle.seconds, residual / (apart + QUIET_LEVELS))
         self.shots = [last]
 
     def result(self) -> list[Measurement]:
         """VBench's form of the score, and the relative residual."""
         note = "" if self.curve.count else "rebuilding a frame needs three frames of one shot"
-        mean = self.curve.mean
-        relative = None if mean is None else self.residual / (self.apart + 0.5 * self.curve.count)
+        count = self.curve.count
+        mean = self.residual / count if count else None
+        relative = self.residual / (self.apart + QUIET_LEVELS * count) if count else None
         return [
             Measurement(
                 "motion_smoothness", None if mean is None else (255 - mean) / 255, "score", "higher",
