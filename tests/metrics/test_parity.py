@@ -81,11 +81,11 @@ def test_warping_error_is_that_of_lai_et_al(bunny: list[Frame], at: int) -> None
 
 def test_a_known_motion_leaves_the_error_of_interpolation_alone() -> None:
     scene = random_scene(torch.Generator().manual_seed(5), things=3, speed=0.4)
-    a, b = scene.frames(Timeline.constant(seconds=2 / 30, rate=30), 240, 320)
+    a, b = scene.frames(Timeline.constant(seconds=2 / 30, rate=30), 192, 256)
 
     def truth(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         times = (a.time, b.time) if torch.equal(first, a.pixels) else (b.time, a.time)
-        return scene.motion(*times, 240, 320).flow.float()
+        return scene.motion(*times, 192, 256).flow.float()
 
     exact = measure_frames([a, b], {"warping": WarpingError}, cuts=None, estimator=truth)["warping_error"].value
     still = float((a.pixels.float() / 255 - b.pixels.float() / 255).square().mean())
