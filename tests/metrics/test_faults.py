@@ -136,4 +136,4 @@ def test_flashes_are_counted_per_second(hz: float) -> None:
 def test_speed_follows_the_playback_rate(clip: list[Frame], speed: float) -> None:
     """Dense flow loses a little of what moves far; a tracked colour does not, see test_measure."""
     usual, faster = (measured(f, "speed")["speed"].value for f in (clip, faults.played(clip, speed)))
-    assert speed_slope([1, speed], [usual, faster]) == pytest.approx(1, abs=0.15)
+    assert speed_slope([1, speed], [usual, faster]) == pytest.approx(1, abs=0.2)

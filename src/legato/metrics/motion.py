@@ -17,6 +17,7 @@ from legato.motion.flow import DisFlow, FlowEstimator
 
 Number = int | float
 
+FARTHEST_WIDTHS = 0.008  # further than this, flow over several frames loses more than it gains
 SLOWEST_WIDTHS = 0.15 / FLOW_SIDE_PX  # what noise alone moves
 
 __all__ = ["DynamicDegree", "Jerk", "Speed", "speed_slope"]
@@ -79,7 +80,8 @@ class DynamicDegree(Metric):
 class Speed(Metric):
     """How fast things move: the distribution of flow lengths over moving pixels, or the path of a coloured thing.
 
-    Frames about a twenty-fourth of a second apart are compared, so that the frame rate plays no part, and every pixel
+    Frames about a twenty-fourth of a second apart are compared, so that the frame rate plays no part (neighbours
+    where things move too far in that time for the flow to follow), and every pixel
     counts by how far it moves, so that none has to be called still: half of all motion is faster than the median.
 
     Args:
@@ -89,6 +91,7 @@ class Speed(Metric):
 
     colour: tuple[int, int, int] | None = None
     step_seconds: float = 1 / 24
+    far: bool = False
     last: Moment | None = None
     curve: Curve = field(default_factory=lambda: Curve("neither"))
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(600))
@@ -105,7 +108,7 @@ class Speed(Metric):
             self.last = moment
             return
         passed = moment.seconds - self.last.seconds
-        if passed < self.step_seconds - moment.interval_seconds / 2:
+        if passed < self.step_seconds - moment.interval_seconds / 2 and not self.far:
             return
         if self.last.index == moment.before.index:
             speeds = moment.speeds
@@ -114,6 +117,7 @@ class Speed(Metric):
             speeds = np.hypot(flow[0], flow[1]) / (moment.small.shape[1] * passed)
         self.last = moment
         moving = speeds[speeds > SLOWEST_WIDTHS / passed]
+        self.far = bool(len(moving)) and float(np.quantile(moving, 0.9)) * self.step_seconds > FARTHEST_WIDTHS
         if len(moving) < 0.002 * speeds.size:
             self.curve.add(moment.seconds, 0.0)
             return
