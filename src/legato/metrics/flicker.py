@@ -110,7 +110,7 @@ class FlickerSpectrum(Metric):
             (
                 "flicker_strength",
                 "share",
-                "How strong the dominant flicker is: its amplitude relative to the brightness.",
+                "How strong the dominant flicker is: amplitude relative to the brightness; 0 where none stands out.",
             ),
             ("local_flicker_strength", "share", "The same in the still part of the picture that flickers most."),
         )
@@ -121,7 +121,7 @@ class FlickerSpectrum(Metric):
         strength = float(np.sqrt(power[at]))
         explained = power[at] * (2 * np.pi * self.hz[at]) ** 2 / 2 / max(self.hurry / self.seconds, 1e-12)
         real = strength >= self.least_strength and explained >= self.least_explained
-        values = (float(self.hz[at]) if real else 0.0, strength, self.local)
+        values = (float(self.hz[at]) if real else 0.0, strength if real else 0.0, self.local)
         moving = "the camera moves: the light of the whole picture" if self.whole_seconds > self.seconds / 2 else ""
         notes = (
             moving if real else "no frequency stands out",
