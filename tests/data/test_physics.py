@@ -20,6 +20,15 @@ def test_the_thing_is_tracked_where_it_is_and_stays_in_the_frame(kind: str) -> N
         assert float(truth.max()) < 0.92
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_quick_picture_is_the_scene_s(kind: str) -> None:
+    trial = random_trial(torch.Generator().manual_seed(3), kind)
+    for height, width in ((48, 48), (40, 60)):
+        seconds = [0.0, 0.31, 1.7]
+        apart = trial.render(seconds, height, width).int() - trial.scene.render(seconds, height, width).int()
+        assert int(apart.abs().max()) <= 1
+
+
 def test_speeds_differ_from_trial_to_trial_by_a_factor() -> None:
     for kind in KINDS:
         speeds = [random_trial(torch.Generator().manual_seed(s), kind).speed for s in range(40)]

@@ -18,10 +18,9 @@ import torch
 from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
 
-from legato.data.scenes import Moment, Texture, Times, World
+from legato.data.scenes import Moment, Texture, Times, World, float64_seconds
 from legato.data.vocabulary import REST, VOCABULARY
 from legato.errors import BadArgument
-from legato.video.timeline import Timeline
 
 __all__ = ["LEFT_HAND_RGB", "RIGHT_HAND_RGB", "Figure", "Gloss", "Puppet", "hand_positions", "random_puppet"]
 
@@ -33,6 +32,7 @@ POSE_RGB = {
 }  # fmt: skip
 REST_SECONDS, TRANSITION_SECONDS = 0.15, 0.3
 LEFT, RIGHT = 0, 1
+PIXELS_AT_ONCE = 1 << 16
 
 Colour = tuple[float, float, float]
 
@@ -77,7 +77,7 @@ class Gloss:
 
 @dataclass(frozen=True)
 class _Part:
-    """A capsule from a to b (a disc where they are one), in fractions of the frame's height."""
+    """A capsule from a to b (a disc where they are one) over time, `(time, 2)`, in fractions of the frame's height."""
 
     name: str
     a: np.ndarray
@@ -154,7 +154,7 @@ class Puppet(World):
         x and y are distances from the left edge and the top of a square frame, as fractions of its side. In a frame
         of another shape the figure keeps its proportions and its neck moves with the width.
         """
-        times = _times(seconds)
+        times = float64_seconds(seconds).numpy()
         body = np.zeros((len(times), 7, 2))
         half = self.figure.shoulder_width / 2
         for side, sign in ((LEFT, -1), (RIGHT, 1)):
@@ -186,16 +186,16 @@ class Puppet(World):
         self, from_seconds: Moment, to_seconds: Moment, height: int, width: int
     ) -> tuple[Float32[Tensor, "2 height width"], Bool[Tensor, "height width"]]:
         """Exact flow of the figure between two times in pixels, x then y; and which pixels it covers. 0 elsewhere."""
-        joints = self.joints([float(from_seconds), float(to_seconds)]).numpy()
-        before, after = (self._parts(j, height, width) for j in joints)
+        parts = self._parts(self.joints([float(from_seconds), float(to_seconds)]).numpy(), height, width)
         x, y = np.meshgrid((np.arange(width) + 0.5) / height, (np.arange(height) + 0.5) / height)
         points = np.stack([x, y], -1)
         flow, moving = np.zeros((height, width, 2)), np.zeros((height, width), bool)
-        for part, later in zip(before, after, strict=True):
-            inside = _distance(points, part) <= 0
-            turn = _angle(later) - _angle(part)
+        for part in parts:
+            inside = _distance(x, y, part.a[0], part.b[0], part.radius) <= 0
+            (before, after), (origin, there) = _angles(part), part.a
+            turn = after - before
             rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-            flow[inside] = (points[inside] - part.a) @ rotation + later.a - points[inside]
+            flow[inside] = (points[inside] - origin) @ rotation + there - points[inside]
             moving |= inside
         return torch.from_numpy(height * flow.transpose(2, 0, 1)).float(), torch.from_numpy(moving)
 
@@ -203,7 +203,7 @@ class Puppet(World):
         """What is drawn, from the back to the front."""
         f, s = self.figure, self.figure.scale
         moved = joints + np.array([(width / height - 1) * f.neck[0], 0.0])
-        neck, left_shoulder, right_shoulder, left_elbow, right_elbow, left, right = moved
+        neck, left_shoulder, right_shoulder, left_elbow, right_elbow, left, right = moved.transpose(1, 0, 2)
         hip, head = neck + np.array([0.0, 0.75 * s]), neck - np.array([0.0, (f.head_radius + 0.05) * s])
         limb, hand = f.limb_radius * s, f.hand_radius * s
         return [
@@ -221,21 +221,14 @@ class Puppet(World):
         self, seconds: Times, height: int, width: int, ground: np.ndarray, colours: dict[str, np.ndarray]
     ) -> UInt8[Tensor, "time 3 height width"]:
         joints = self.joints(seconds).numpy()
-        columns, rows = (np.arange(width) + 0.5) / height, (np.arange(height) + 0.5) / height
         pictures = np.empty((len(joints), 3, height, width), dtype=np.uint8)
-        for picture, pose in zip(pictures, joints, strict=True):
-            canvas = ground.copy()
-            for part in self._parts(pose, height, width):
-                low, high = np.minimum(part.a, part.b) - part.radius, np.maximum(part.a, part.b) + part.radius
-                across = slice(*np.searchsorted(columns, [low[0] - 1 / height, high[0] + 1 / height]))
-                down = slice(*np.searchsorted(rows, [low[1] - 1 / height, high[1] + 1 / height]))
-                if across.start == across.stop or down.start == down.stop:
-                    continue
-                points = np.stack(np.meshgrid(columns[across], rows[down]), -1)
-                cover = np.clip(0.5 - height * _distance(points, part), 0, 1).astype(np.float32)
-                place = canvas[:, down, across]
-                place += cover * (colours[part.name].astype(np.float32)[:, None, None] - place)
-            picture[:] = np.clip(np.rint(255 * canvas), 0, 255)
+        together = max(1, PIXELS_AT_ONCE // (height * width))  # small pictures are drawn many at once
+        for begin in range(0, len(joints), together):
+            some = slice(begin, begin + together)
+            canvas = np.repeat(ground[None], len(joints[some]), 0)
+            for part in self._parts(joints[some], height, width):
+                _paint(canvas, part, colours[part.name].astype(np.float32))
+            pictures[some] = np.clip(np.rint(255 * canvas), 0, 255)
         return torch.from_numpy(pictures)
 
 
@@ -294,14 +287,6 @@ def hand_positions(pixels: UInt8[Tensor, "time 3 height width"]) -> Float64[Tens
 # --- parts
 
 
-def _times(seconds: Times) -> np.ndarray:
-    if isinstance(seconds, Timeline):
-        return seconds.seconds.numpy()
-    if isinstance(seconds, Tensor):
-        return seconds.double().numpy()
-    return np.array([float(at) for at in seconds])
-
-
 def _along(times: np.ndarray, knots: np.ndarray, places: np.ndarray) -> Float64[np.ndarray, "time 2"]:
     """A smooth path through places at times: cubic Hermite, at rest at both ends and where a place is held."""
     slopes = np.zeros_like(places)
@@ -336,16 +321,32 @@ def _elbow(
     return shoulder + reach / 2 - bend * off * across, shoulder + reach
 
 
-def _distance(points: np.ndarray, part: _Part) -> np.ndarray:
-    """Signed distance to a capsule, negative inside."""
-    along = part.b - part.a
-    square = float(along @ along)
-    away = points - part.a
-    if square > 0:
-        away = away - np.clip(away @ along / square, 0, 1)[..., None] * along
-    return np.hypot(away[..., 0], away[..., 1]) - part.radius
+def _paint(canvas: Float32[np.ndarray, "time 3 height width"], part: _Part, rgb: np.ndarray) -> None:
+    """Draw a part over the pictures, edges anti-aliased; only the box in which it ever is gets looked at."""
+    _, _, height, width = canvas.shape
+    columns, rows = (np.arange(width) + 0.5) / height, (np.arange(height) + 0.5) / height
+    reach = part.radius + 1 / height
+    low, high = np.minimum(part.a, part.b).min(0) - reach, np.maximum(part.a, part.b).max(0) + reach
+    across = slice(*np.searchsorted(columns, [low[0], high[0]]))
+    down = slice(*np.searchsorted(rows, [low[1], high[1]]))
+    if across.start == across.stop or down.start == down.stop:
+        return
+    x, y = columns[None, None, across], rows[None, down, None]
+    distance_px = height * _distance(x, y, part.a[:, None, None], part.b[:, None, None], part.radius)
+    cover = np.clip(0.5 - distance_px, 0, 1).astype(np.float32)[:, None]  # (time, 1, rows, columns)
+    place = canvas[:, :, down, across]
+    place += cover * (rgb[:, None, None] - place)
 
 
-def _angle(part: _Part) -> float:
-    x, y = part.b - part.a
-    return math.atan2(y, x)
+def _distance(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
+    """Signed distance of points to capsules, negative inside; the last axis of the ends a and b is (x, y)."""
+    along_x, along_y = np.moveaxis(b - a, -1, 0)
+    away_x, away_y = x - a[..., 0], y - a[..., 1]
+    square = np.maximum(along_x**2 + along_y**2, 1e-12)
+    share = np.clip((away_x * along_x + away_y * along_y) / square, 0, 1)
+    return np.hypot(away_x - share * along_x, away_y - share * along_y) - radius
+
+
+def _angles(part: _Part) -> list[float]:
+    """How a part is turned at each time."""
+    return [math.atan2(y, x) for x, y in part.b - part.a]

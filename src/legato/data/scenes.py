@@ -58,6 +58,7 @@ __all__ = [
     "Thing",
     "Waypoints",
     "World",
+    "float64_seconds",
     "random_scene",
 ]
 
@@ -227,7 +228,7 @@ class Scene(World):
 
     def render(self, seconds: Times, height: int, width: int) -> UInt8[Tensor, "time 3 height width"]:
         """Pictures at the given times, RGB, edges anti-aliased."""
-        times = _float64(seconds)
+        times = float64_seconds(seconds)
         pictures = np.empty((len(times), 3, height, width), dtype=np.uint8)
         for picture, time, gain in zip(pictures, times.tolist(), self.light(times).tolist(), strict=True):
             picture[:] = np.clip(np.rint(255 * gain * self._picture(time, height, width)), 0, 255)
@@ -235,7 +236,7 @@ class Scene(World):
 
     def positions(self, seconds: Times) -> Float64[Tensor, "time things 2"]:
         """Where the centre of each thing is in the frame: x as a fraction of its width, y of its height."""
-        times = _float64(seconds)
+        times = float64_seconds(seconds)
         if not self.things:
             return torch.empty(len(times), 0, 2, dtype=torch.float64)
         return torch.stack([thing.path(times) for thing in self.things], 1) - self.camera(times)[:, None]
@@ -258,7 +259,7 @@ class Scene(World):
     def layers(self, seconds: Times, height: int, width: int) -> Int64[Tensor, "time height width"]:
         """What each pixel centre shows: 0 the background, n the n-th thing."""
         x, y = _pixel_centres(height, width)
-        shown = [self._layer(x, y, time, width / height) for time in _float64(seconds).tolist()]
+        shown = [self._layer(x, y, time, width / height) for time in float64_seconds(seconds).tolist()]
         return torch.from_numpy(np.stack(shown)) if shown else torch.empty(0, height, width, dtype=torch.int64)
 
     def _pose(self, number: int, seconds: float, aspect: float) -> "_Pose":
@@ -318,7 +319,7 @@ class Film(World):
 
     def render(self, seconds: Times, height: int, width: int) -> UInt8[Tensor, "time 3 height width"]:
         """Pictures at the given times, RGB, edges anti-aliased."""
-        times = _float64(seconds)
+        times = float64_seconds(seconds)
         begins = torch.tensor([float(cut) for cut in self.cuts], dtype=torch.float64)
         pictures = torch.empty(len(times), 3, height, width, dtype=torch.uint8)
         playing = torch.searchsorted(begins, times, right=True)
@@ -399,7 +400,8 @@ def _near(places: Float64[np.ndarray, " places"], centre: float, reach: float) -
     return slice(int(begin), int(end))
 
 
-def _float64(seconds: Times) -> Seconds:
+def float64_seconds(seconds: Times) -> Seconds:
+    """Times of any kind as float64 seconds."""
     if isinstance(seconds, Timeline):
         return seconds.seconds
     if isinstance(seconds, Tensor):
