@@ -1,0 +1,59 @@
+"""A batch of clips, each frame with its own seconds: what every source of training data yields."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+__all__ = ["NO_LABEL", "ClipBatch", "Source", "pixels_to_signal", "signal_to_pixels"]
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips of equal length and size.
+
+    Attributes:
+        frames: RGB, -1 to 1.
+        seconds: of each frame on the clip's own clock.
+        rate_known: whether a clip's seconds can be believed; where not, they count frames at a nominal rate.
+        text: of each clip, "" where there is none.
+        labels: class of each clip, `NO_LABEL` where there is none.
+        drive: per-frame conditioning such as pose maps, -1 to 1, or None.
+    """
+
+    frames: Float32[Tensor, "batch time 3 height width"]
+    seconds: Float64[Tensor, "batch time"]
+    rate_known: Bool[Tensor, " batch"]
+    text: tuple[str, ...]
+    labels: Int64[Tensor, " batch"]
+    drive: Float32[Tensor, "batch time drive_channels height width"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def to(self, device: torch.device | str) -> "ClipBatch":
+        """The same on a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v.to(device) for name, v in moved.items() if isinstance(v, Tensor)})
+
+
+class Source(ABC):
+    """Endless batches by number: the same number gives the same batch, so training resumes without a record."""
+
+    @abstractmethod
+    def __call__(self, number: int) -> ClipBatch:
+        """The batch of that number."""
+
+
+def pixels_to_signal(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    """0..255 to -1..1."""
+    return pixels.float() / 127.5 - 1
+
+
+def signal_to_pixels(signal: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """-1..1 to 0..255, clamped."""
+    return ((signal.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

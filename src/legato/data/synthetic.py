@@ -1,0 +1,170 @@
+"""Training batches from the synthetic worlds: frame rates mix, and what the rate means is in the seconds alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from legato.data.batch import NO_LABEL, ClipBatch, Source, pixels_to_signal
+from legato.data.physics import KINDS, random_trial
+from legato.data.puppets import random_puppet
+from legato.errors import BadArgument
+
+__all__ = ["Physics", "Puppets", "random_timeline"]
+
+NOMINAL_FPS = 30.0
+
+
+def random_timeline(
+    numbers: torch.Generator, frames: int, *, rates: Sequence[float], uneven: float
+) -> Float64[Tensor, " frames"]:
+    """Frame times from 0: at one of the rates, or, with probability `uneven`, at intervals that drift or jump about.
+
+    Uneven intervals stay between those of the slowest and the fastest rate: half of them go evenly in the logarithm
+    from one to another (a ramp), the other half are drawn frame by frame.
+    """
+    draw = torch.rand(4, generator=numbers).tolist()
+    low, high = math.log(1 / max(rates)), math.log(1 / min(rates))
+    if draw[0] >= uneven:
+        steps = torch.full((frames - 1,), 1 / rates[int(draw[1] * len(rates))], dtype=torch.float64)
+    elif draw[1] < 0.5:
+        ends = low + (high - low) * draw[2], low + (high - low) * draw[3]
+        steps = torch.linspace(*ends, max(frames - 1, 1), dtype=torch.float64)[: frames - 1].exp()
+    else:
+        steps = (low + (high - low) * torch.rand(frames - 1, generator=numbers, dtype=torch.float64)).exp()
+    return torch.cat([torch.zeros(1, dtype=torch.float64), steps.cumsum(0)])
+
+
+@dataclass(frozen=True)
+class Physics(Source):
+    """Discs that move by physics at hidden speeds; labels are the kinds of motion.
+
+    Attributes:
+        side_px: of the square frame.
+        frames_per_batch: clips times frames; a batch has clips of one length.
+        lengths: of clips in frames, one drawn for each batch.
+        rates: frame rates of evenly timed clips.
+        uneven: share of clips that are not evenly timed.
+        unknown: share of clips whose rate is hidden: their seconds count frames at 30 a second.
+        scrambled: tell every clip the rate of another, a control: what is told then means nothing.
+        kinds: of motion.
+        seed: of everything.
+    """
+
+    side_px: int = 32
+    frames_per_batch: int = 256
+    lengths: tuple[int, ...] = (8, 16, 32)
+    rates: tuple[float, ...] = (15.0, 30.0, 60.0)
+    uneven: float = 0.4
+    unknown: float = 0.1
+    scrambled: bool = False
+    kinds: tuple[str, ...] = KINDS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.lengths, self.rates, self.frames_per_batch)
+
+    def __call__(self, number: int) -> ClipBatch:
+        """See `Source`."""
+        numbers = torch.Generator().manual_seed(_mixed(self.seed, number))
+        frames = self.lengths[_index(numbers, len(self.lengths))]
+        clips, seconds, known, labels = [], [], [], []
+        for _ in range(max(1, self.frames_per_batch // frames)):
+            times = random_timeline(numbers, frames, rates=self.rates, uneven=self.uneven)
+            kind = self.kinds[_index(numbers, len(self.kinds))]
+            trial = random_trial(numbers, kind, seconds=max(2.0, float(times[-1])))  # type: ignore[arg-type]
+            hidden = float(torch.rand(1, generator=numbers)) < self.unknown
+            told = times
+            if hidden:
+                told = torch.arange(frames, dtype=torch.float64) / NOMINAL_FPS
+            elif self.scrambled:
+                told = random_timeline(numbers, frames, rates=self.rates, uneven=self.uneven)
+            clips.append(trial.render(times, self.side_px, self.side_px))
+            seconds.append(told)
+            known.append(not hidden)
+            labels.append(KINDS.index(trial.kind))
+        return ClipBatch(
+            pixels_to_signal(torch.stack(clips)),
+            torch.stack(seconds),
+            torch.tensor(known),
+            ("",) * len(clips),
+            torch.tensor(labels),
+        )
+
+
+@dataclass(frozen=True)
+class Puppets(Source):
+    """Signing puppets with their sentence as text, and pose maps to drive them by.
+
+    A clip begins with the sentence where only the text is told; with pose maps it begins anywhere in it.
+
+    Attributes:
+        side_px: of the square frame.
+        frames_per_batch: clips times frames; a batch has clips of one length.
+        lengths: of clips in frames, one drawn for each batch.
+        spans: shortest and longest time that a clip's first and last frame are apart, seconds; drawn evenly in the
+            logarithm.
+        fastest_fps: a clip's frames are never closer.
+        most_signs: in a sentence.
+        drive: share of clips that have pose maps.
+        seed: of everything.
+    """
+
+    side_px: int = 32
+    frames_per_batch: int = 288
+    lengths: tuple[int, ...] = (12, 24, 48)
+    spans: tuple[float, float] = (0.4, 3.2)
+    fastest_fps: float = 60.0
+    most_signs: int = 2
+    drive: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.lengths, (self.fastest_fps,), self.frames_per_batch)
+
+    def __call__(self, number: int) -> ClipBatch:
+        """See `Source`."""
+        numbers = torch.Generator().manual_seed(_mixed(self.seed, number))
+        frames = self.lengths[_index(numbers, len(self.lengths))]
+        with_drive = float(torch.rand(1, generator=numbers)) < self.drive
+        clips, seconds, text, poses = [], [], [], []
+        for _ in range(max(1, self.frames_per_batch // frames)):
+            puppet = random_puppet(numbers, most_signs=self.most_signs)
+            a, b = torch.rand(2, generator=numbers, dtype=torch.float64).tolist()
+            shortest = max(self.spans[0], (frames - 1) / self.fastest_fps)
+            span = shortest * (max(self.spans[1], shortest) / shortest) ** a
+            times = torch.linspace(0, span, frames, dtype=torch.float64)
+            seconds.append(times)
+            if with_drive:
+                times = times + b * max(0.0, puppet.seconds - 0.5 * span)
+                poses.append(puppet.poses(times, self.side_px, self.side_px))
+            clips.append(puppet.render(times, self.side_px, self.side_px))
+            text.append(" ".join(puppet.text))
+        return ClipBatch(
+            pixels_to_signal(torch.stack(clips)),
+            torch.stack(seconds),
+            torch.ones(len(clips), dtype=torch.bool),
+            tuple(text),
+            torch.full((len(clips),), NO_LABEL),
+            pixels_to_signal(torch.stack(poses)) if poses else None,
+        )
+
+
+def _check(lengths: Sequence[int], rates: Sequence[float], frames_per_batch: int) -> None:
+    if not lengths or min(lengths) < 2 or min(rates) <= 0 or frames_per_batch < max(lengths):
+        raise BadArgument(
+            f"lengths {lengths}, rates {rates}, {frames_per_batch} frames a batch; expected clips of 2 frames or more, "
+            "positive rates, and at least one clip in a batch"
+        )
+
+
+def _mixed(seed: int, number: int) -> int:
+    """One seed of two numbers."""
+    return (seed * 1_000_003 + number) % (1 << 62)
+
+
+def _index(numbers: torch.Generator, count: int) -> int:
+    return int(torch.randint(count, (1,), generator=numbers))
