@@ -84,6 +84,8 @@ class VideoDiT(
         drive_channels: of per-frame conditioning pictures of the frame's size; 0 for none.
         frames: of the learned positions.
         zero_positions: start them at zero.
+        pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
+            values as a token, a clean clip is easier to say than a field that has the noise in it.
 
     Raises:
         BadArgument: an argument is outside what is said here.
@@ -105,6 +107,7 @@ class VideoDiT(
         drive_channels: int = 0,
         frames: int = 16,
         zero_positions: bool = False,
+        pull: bool = False,
     ):
         super().__init__()
         for name, value, known in (("clock", clock, get_args(Clock)), ("noise", noise, get_args(Noise))):
@@ -137,6 +140,7 @@ class VideoDiT(
         self.rotary = SecondsRotary(width // heads) if clock == "rotary" else None
         self.sines = SecondsEmbedding(width, textbook=clock == "index") if clock in ("seconds", "index") else None
         self.frame_positions = FramePositions(width, frames, zero_init=zero_positions) if clock == "learned" else None
+        self.pull = nn.Linear(width, 1) if pull else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -145,7 +149,7 @@ class VideoDiT(
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for layer in (self.condition[1], self.final_condition[1], self.project):
+        for layer in (self.condition[1], self.final_condition[1], self.project, *([self.pull] if self.pull else [])):
             nn.init.zeros_(layer.weight)
 
     def forward(
@@ -200,7 +204,11 @@ class VideoDiT(
         for block in self.blocks:
             h = block(h, told, six, turning, mask)
         h = modulated(h, *self.final_condition(condition).chunk(2, -1))
-        return unpatched(self.project(h), self.patch_px, height, width)
+        said = unpatched(self.project(h), self.patch_px, height, width)
+        if self.pull is None:
+            return said
+        gain = self.pull(h.mean(2)).exp()[..., None, None]  # (b, t, 1, 1, 1)
+        return gain * (said - x)
 
     # --- parts
 

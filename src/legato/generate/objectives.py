@@ -1,0 +1,227 @@
+"""What a denoiser is trained to say: one interface over flow matching, diffusion and equilibrium matching.
+
+A noise level runs from 0 (clean) to 1 (noise alone), for each sample or each frame. Objectives mix clean clips with
+noise (`noised`), score what the model says (`loss`), and read a clean clip out of it (`clean`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.generate.equilibrium import EquilibriumMatching
+
+__all__ = ["Diffusion", "Equilibrium", "FlowMatching", "Levels", "Objective", "masked_mean", "random_levels"]
+
+Video = Float[Tensor, "batch time channels height width"]
+Noise = Float[Tensor, "batch time"]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How noise levels are drawn in training.
+
+    Attributes:
+        equal: share of clips whose frames have one level.
+        independent: share of clips in which each frame has its own.
+        staircase: share of clips whose level rises in steps from the first frames to the last, as in a rolling window.
+        mean: of the logit of a level, which is normal.
+        std: of the same.
+    """
+
+    equal: float = 1.0
+    independent: float = 0.0
+    staircase: float = 0.0
+    mean: float = 0.4
+    std: float = 1.3
+
+    def __post_init__(self) -> None:
+        shares = (self.equal, self.independent, self.staircase)
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or not self.std > 0:
+            raise BadArgument(
+                f"shares of levels are {shares} and std {self.std}; expected shares that sum to 1 and a positive std"
+            )
+
+
+def random_levels(levels: Levels, batch: int, time: int, numbers: torch.Generator) -> Noise:
+    """Draw noise levels for training."""
+    normal = torch.randn(batch, time, generator=numbers)
+    own = torch.sigmoid(levels.mean + levels.std * normal)
+    kind = torch.rand(batch, 1, generator=numbers)
+    steps = torch.randint(2, 9, (batch, 1), generator=numbers)
+    phase = torch.rand(batch, 1, generator=numbers)
+    stair = ((torch.arange(time)[None] * steps // time + phase) / steps).clamp(max=1)
+    drawn = torch.where(kind < levels.equal, own[:, :1].expand(batch, time), own)
+    return torch.where(kind >= levels.equal + levels.independent, stair, drawn)
+
+
+class Objective(ABC):
+    """A training objective and what its model's output means."""
+
+    hidden: bool = False
+    """Whether the model is told no noise level."""
+
+    @abstractmethod
+    def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """The mixture of clean clip and unit noise at the levels."""
+
+    @abstractmethod
+    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
+        """The error of each frame, weighted by its level."""
+
+    @abstractmethod
+    def clean(self, output: Video, x: Video, noise: Noise) -> Video:
+        """The clean clip that the model's output implies."""
+
+
+@dataclass(frozen=True)
+class FlowMatching(Objective):
+    """x = (1 - s) clean + s noise; the velocity dx/ds is noise - clean (Lipman et al. 2023; Liu et al. 2023).
+
+    The error is that of the velocity in both cases (Li and He 2025: a small model predicts the clean sample better).
+
+    Attributes:
+        prediction: whether the model says the `clean` clip or the `velocity`.
+        least_noise: levels under it count as it, where a velocity is computed from a clean prediction.
+    """
+
+    prediction: Literal["clean", "velocity"] = "clean"
+    least_noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_prediction(self.prediction, ("clean", "velocity"))
+
+    def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """See `Objective`."""
+        level = _framewise(noise)
+        return (1 - level) * clean + level * epsilon
+
+    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
+        """See `Objective`."""
+        if self.prediction == "clean":
+            return _mean_square(output - clean) / noise.clamp_min(self.least_noise).square()
+        return _mean_square(output - (epsilon - clean))
+
+    def clean(self, output: Video, x: Video, noise: Noise) -> Video:
+        """See `Objective`."""
+        return output if self.prediction == "clean" else x - _framewise(noise) * output
+
+    def velocity(self, output: Video, x: Video, noise: Noise) -> Video:
+        """dx/ds at the levels; 0 where a frame is clean."""
+        if self.prediction == "velocity":
+            return output
+        level = _framewise(noise)
+        return torch.where(level > 0, (x - output) / level.clamp_min(1e-3), 0.0)
+
+
+@dataclass(frozen=True)
+class Diffusion(Objective):
+    """Denoising diffusion over 1,000 steps of diffusers' `DDPMScheduler` (Ho et al. 2020; v: Salimans and Ho 2022).
+
+    A noise level s stands for step round(999 s).
+
+    Attributes:
+        prediction: `epsilon`, `v` or the `clean` clip.
+        schedule: diffusers' name of the betas' schedule.
+    """
+
+    prediction: Literal["epsilon", "v", "clean"] = "v"
+    schedule: str = "squaredcos_cap_v2"
+
+    def __post_init__(self) -> None:
+        _check_prediction(self.prediction, ("epsilon", "v", "clean"))
+
+    @cached_property
+    def scheduler_options(self) -> dict[str, Any]:
+        """What any of diffusers' schedulers needs to know."""
+        names = {"epsilon": "epsilon", "v": "v_prediction", "clean": "sample"}
+        return {
+            "num_train_timesteps": 1000,
+            "beta_schedule": self.schedule,
+            "prediction_type": names[self.prediction],
+            "clip_sample": False,
+        }
+
+    @cached_property
+    def _alphas(self) -> Tensor:
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler(**self.scheduler_options).alphas_cumprod
+
+    def _parts(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Share of the clean clip and of the noise at the levels."""
+        alphas = self._alphas.to(noise.device)[(999 * noise).round().long()]
+        return _framewise(alphas.sqrt()), _framewise((1 - alphas).sqrt())
+
+    def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """See `Objective`; frames of level 0 stay clean."""
+        a, s = self._parts(noise)
+        return torch.where(_framewise(noise) > 0, a * clean + s * epsilon, clean)
+
+    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
+        """See `Objective`; the clean prediction is weighted like v."""
+        a, s = self._parts(noise)
+        if self.prediction == "epsilon":
+            return _mean_square(output - epsilon)
+        if self.prediction == "v":
+            return _mean_square(output - (a * epsilon - s * clean))
+        return _mean_square(output - clean) / s.flatten(1).clamp_min(0.1).square()
+
+    def clean(self, output: Video, x: Video, noise: Noise) -> Video:
+        """See `Objective`."""
+        a, s = self._parts(noise)
+        if self.prediction == "epsilon":
+            return (x - s * output) / a.clamp_min(1e-3)
+        return a * x - s * output if self.prediction == "v" else output
+
+
+@dataclass(frozen=True)
+class Equilibrium(Objective):
+    """Equilibrium matching: the model says a field that is told no noise level.
+
+    Attributes:
+        matching: the field; gamma is 1 - noise.
+    """
+
+    matching: EquilibriumMatching = field(default_factory=EquilibriumMatching)
+
+    hidden = True
+
+    def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """See `Objective`."""
+        level = _framewise(noise)
+        return (1 - level) * clean + level * epsilon
+
+    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
+        """See `Objective`."""
+        magnitude = self.matching.magnitude(1 - noise)
+        return _mean_square(output - (clean - epsilon) * _framewise(magnitude))
+
+    def clean(self, output: Video, x: Video, noise: Noise) -> Video:
+        """See `Objective`; the level has to be known for it."""
+        level = _framewise(noise)
+        return x + output * level / _framewise(self.matching.magnitude(1 - noise)).clamp_min(1e-6)
+
+
+def masked_mean(error: Noise, counts: Bool[Tensor, "batch time"]) -> Float[Tensor, ""]:
+    """The mean over the frames that count."""
+    return (error * counts).sum() / counts.sum().clamp_min(1)
+
+
+def _framewise(values: Noise) -> Float[Tensor, "batch time 1 1 1"]:
+    return values[:, :, None, None, None]
+
+
+def _mean_square(error: Video) -> Noise:
+    return error.float().square().mean((2, 3, 4))
+
+
+def _check_prediction(given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise BadArgument(f"prediction is '{given}'; expected one of {', '.join(known)}")

@@ -1,0 +1,241 @@
+"""From noise to clips: descents along what a denoiser says, with given frames left as they are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.generate.equilibrium import Descent, Nesterov
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
+
+__all__ = ["DiffusersSampler", "Euler", "FieldDescent", "Heun", "Sampler", "Start", "default_sampler", "noise_at"]
+
+Video = Float[Tensor, "batch time channels height width"]
+Denoiser = Callable[[Video, Float[Tensor, "batch time"]], Video]
+"""What the model says of noisy frames and their levels, all other conditions filled in."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where sampling starts.
+
+    Attributes:
+        noise: unit normal.
+        given: frames that are known, anything elsewhere.
+        known: which those are.
+    """
+
+    noise: Video
+    given: Video
+    known: Bool[Tensor, "batch time"]
+
+    def kept(self, x: Video) -> Video:
+        """The clip with the given frames in their places, bit for bit."""
+        return torch.where(self.known[:, :, None, None, None], self.given, x)
+
+    def levels(self, level: float | Tensor) -> Float[Tensor, "batch time"]:
+        """One level for all frames but the given ones, which are clean."""
+        return torch.where(self.known, 0.0, torch.as_tensor(level, dtype=torch.float32, device=self.noise.device))
+
+
+def noise_at(
+    seconds: Float64[Tensor, "batch time"], shape: tuple[int, int, int], seeds: list[int]
+) -> Float[Tensor, "batch time channels height width"]:
+    """Unit normal noise in which a frame's own time is the number that it is drawn by.
+
+    So the same seed gives frames at equal seconds equal noise at any frame rate.
+
+    Args:
+        seconds: of each frame.
+        shape: channels, height and width of a frame.
+        seeds: of each sample.
+    """
+    numbers = torch.Generator()
+    rows = []
+    for seed, times in zip(seeds, (seconds * 1e6).round().long().tolist(), strict=True):
+        frames = [torch.randn(shape, generator=numbers.manual_seed(hash((seed, at)) & (2**62 - 1))) for at in times]
+        rows.append(torch.stack(frames))
+    return torch.stack(rows)
+
+
+class Sampler(ABC):
+    """Goes from noise to a clip in steps."""
+
+    @abstractmethod
+    def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
+        """The clip after each step; the last is the result.
+
+        Raises:
+            BadArgument: the sampler is not for this objective.
+        """
+
+    def __call__(self, denoiser: Denoiser, objective: Objective, start: Start) -> Video:
+        """The result."""
+        x = start.noise
+        for x in self.steps(denoiser, objective, start):  # noqa: B007 - the last one counts
+            pass
+        return x
+
+
+def _flow(objective: Objective, sampler: Sampler) -> FlowMatching:
+    if not isinstance(objective, FlowMatching):
+        raise BadArgument(f"{type(sampler).__name__} samples flow matching; this model was trained otherwise")
+    return objective
+
+
+def flow_step(
+    objective: FlowMatching,
+    denoiser: Denoiser,
+    x: Video,
+    before: Float[Tensor, "batch time"],
+    after: Float[Tensor, "batch time"],
+) -> Video:
+    """One Euler step from levels to lower levels, frame by frame: x + (after - before) v."""
+    velocity = objective.velocity(denoiser(x, before), x, before)
+    return x + (after - before)[:, :, None, None, None] * velocity
+
+
+@dataclass(frozen=True)
+class Euler(Sampler):
+    """Straight steps along the flow, evenly from level 1 to 0.
+
+    Attributes:
+        count: of steps.
+        shift: more than 1 takes finer steps where there is much noise (Esser et al. 2024, time shift).
+    """
+
+    count: int = 30
+    shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+
+    def schedule(self) -> list[float]:
+        """Levels from 1 down to 0."""
+        even = [1 - k / self.count for k in range(self.count + 1)]
+        return [self.shift * s / (1 + (self.shift - 1) * s) for s in even]
+
+    def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
+        """See `Sampler`."""
+        flow = _flow(objective, self)
+        x, levels = start.kept(start.noise), self.schedule()
+        for before, after in zip(levels, levels[1:], strict=False):
+            x = start.kept(flow_step(flow, denoiser, x, start.levels(before), start.levels(after)))
+            yield x
+
+
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """Euler's steps corrected by the velocity at their end: two calls a step, the last step is Euler's.
+
+    Attributes:
+        count: of steps.
+        shift: see `Euler`.
+    """
+
+    count: int = 15
+    shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+
+    def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
+        """See `Sampler`."""
+        flow = _flow(objective, self)
+        x, levels = start.kept(start.noise), Euler(self.count, self.shift).schedule()
+        for before, after in zip(levels, levels[1:], strict=False):
+            here = start.levels(before)
+            velocity = flow.velocity(denoiser(x, here), x, here)
+            ahead = start.kept(x + (after - before) * velocity)
+            if after > 0:
+                there = start.levels(after)
+                velocity = (velocity + flow.velocity(denoiser(ahead, there), ahead, there)) / 2
+            x = start.kept(x + (after - before) * velocity)
+            yield x
+
+
+@dataclass(frozen=True)
+class DiffusersSampler(Sampler):
+    """One of diffusers' schedulers, for models trained by diffusion.
+
+    Attributes:
+        count: of steps.
+        name: `ddim`, `ddpm`, `dpm` (DPM-Solver++ multistep) or `euler`.
+        seed: of the noise that `ddpm` adds.
+    """
+
+    count: int = 30
+    name: str = "ddim"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+        if self.name not in ("ddim", "ddpm", "dpm"):
+            raise BadArgument(f"there is no sampler '{self.name}'; expected ddim, ddpm or dpm")
+
+    def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
+        """See `Sampler`."""
+        from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+        if not isinstance(objective, Diffusion):
+            raise BadArgument(f"{self.name} samples diffusion; this model was trained otherwise")
+        kind = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler, "dpm": DPMSolverMultistepScheduler}[self.name]
+        options = dict(objective.scheduler_options)
+        if self.name == "dpm":
+            options.pop("clip_sample")
+        else:
+            options["timestep_spacing"] = "trailing"
+        scheduler = kind(**options)
+        scheduler.set_timesteps(self.count)
+        numbers = torch.Generator().manual_seed(self.seed)
+        x = start.kept(start.noise)
+        for at in scheduler.timesteps.tolist():
+            output = denoiser(x, start.levels(at / 999))
+            extra = {"generator": numbers} if self.name == "ddpm" else {}
+            x = start.kept(scheduler.step(output, at, x, **extra).prev_sample)
+            yield x
+
+
+@dataclass(frozen=True)
+class FieldDescent(Sampler):
+    """Follows the field of equilibrium matching.
+
+    Attributes:
+        count: of steps.
+        descent: how; see `legato.generate.equilibrium`.
+    """
+
+    count: int = 100
+    descent: Descent = Nesterov(step_size=0.017, momentum=0.3)  # noqa: RUF009 - immutable
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+
+    def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
+        """See `Sampler`; one result, after all steps."""
+        if not isinstance(objective, Equilibrium):
+            raise BadArgument("a field's descent samples equilibrium matching; this model was trained otherwise")
+        hidden = start.levels(1.0)
+
+        def field(x: Video) -> Video:
+            return torch.where(start.known[:, :, None, None, None], 0.0, denoiser(x, hidden))
+
+        yield start.kept(self.descent(field, start.kept(start.noise), self.count))
+
+
+def default_sampler(objective: Objective, count: int | None = None) -> Sampler:
+    """What fits the objective."""
+    kinds: dict[type[Objective], type[Euler | DiffusersSampler | FieldDescent]] = {
+        FlowMatching: Euler, Diffusion: DiffusersSampler, Equilibrium: FieldDescent,
+    }  # fmt: skip
+    kind = kinds[type(objective)]
+    return kind() if count is None else kind(count)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise BadArgument(f"{count} steps; expected at least 1")
