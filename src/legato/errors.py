@@ -10,6 +10,7 @@ __all__ = [
     "NoVideoStream",
     "NotAVideo",
     "StateMismatch",
+    "TrainingFailed",
     "UnsupportedModel",
     "UnsupportedOutput",
     "VideoError",
@@ -72,3 +73,7 @@ class UnsupportedModel(LegatoError):
 
 class StateMismatch(LegatoError):
     """A state belongs to another encoder, resolution or layer than the call it is given to."""
+
+
+class TrainingFailed(LegatoError):
+    """A training run cannot go on."""

@@ -1,5 +1,6 @@
 """From noise to clips: descents along what a denoiser says, with given frames left as they are."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ def noise_at(
     numbers = torch.Generator()
     rows = []
     for seed, times in zip(seeds, (seconds * 1e6).round().long().tolist(), strict=True):
-        frames = [torch.randn(shape, generator=numbers.manual_seed(hash((seed, at)) & (2**62 - 1))) for at in times]
-        rows.append(torch.stack(frames))
+        keys = [(seed * 6364136223846793005 + at * 1442695040888963407 + 1) % (1 << 62) for at in times]
+        rows.append(torch.stack([torch.randn(shape, generator=numbers.manual_seed(key)) for key in keys]))
     return torch.stack(rows)
 
 
@@ -123,7 +124,7 @@ class Euler(Sampler):
         """See `Sampler`."""
         flow = _flow(objective, self)
         x, levels = start.kept(start.noise), self.schedule()
-        for before, after in zip(levels, levels[1:], strict=False):
+        for before, after in itertools.pairwise(levels):
             x = start.kept(flow_step(flow, denoiser, x, start.levels(before), start.levels(after)))
             yield x
 
@@ -147,7 +148,7 @@ class Heun(Sampler):
         """See `Sampler`."""
         flow = _flow(objective, self)
         x, levels = start.kept(start.noise), Euler(self.count, self.shift).schedule()
-        for before, after in zip(levels, levels[1:], strict=False):
+        for before, after in itertools.pairwise(levels):
             here = start.levels(before)
             velocity = flow.velocity(denoiser(x, here), x, here)
             ahead = start.kept(x + (after - before) * velocity)

@@ -1,0 +1,66 @@
+"""`legato train`: train a generator by a recipe, or go on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML: model, objective, data, training.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it, as training.steps=200.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; build/RECIPE by default.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Train a generator; the same command goes on where a run was stopped."""
+    import time
+
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from legato.generate.recipe import read_recipe
+    from legato.generate.training import Progress, last_checkpoint
+    from legato.generate.training import train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    made = read_recipe(recipe, overrides or ())
+    folder = out or Path("build") / recipe.stem
+    found = last_checkpoint(folder)
+    console = Console(stderr=True)
+    if found:
+        console.print(f"going on from {found}", highlight=False)
+    count = sum(p.numel() for p in made.generator.model.parameters())
+    console.print(
+        f"{type(made.generator.model).__name__}, {count / 1e6:.1f} M parameters, into {folder}", highlight=False
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    smooth: list[float] = []
+    begun = time.monotonic()
+    done_before = int(found.name.removeprefix("step-")) if found else 0
+    with Bar(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("training", total=made.settings.steps, completed=done_before, told="")
+
+        def told(now: Progress) -> None:
+            smooth.append(now.loss)
+            del smooth[:-50]
+            mean = sum(smooth) / len(smooth)
+            bar.update(task, completed=now.step, told=f"loss {mean:.4f}")
+            if not console.is_terminal and not quiet and now.step % 50 == 0:
+                each = (time.monotonic() - begun) / (now.step - done_before)
+                left = each * (made.settings.steps - now.step) / 60
+                print(f"step {now.step} loss {mean:.4f} {each:.2f} s/step, {left:.0f} min left", flush=True)
+
+        run(made.generator, made.source, made.settings, folder, told=told)
+    typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps")

@@ -1,0 +1,297 @@
+"""A trained generator: a denoiser with its objective and all that sampling has to know, as one folder.
+
+`config.json` and `model.safetensors` are the denoiser's (huggingface_hub's mixin), `generator.json` says the rest.
+Bundled generators are found by name without a network.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor, nn
+
+from legato.errors import BadArgument, ModelNotFound
+from legato.generate.dit import VideoDiT
+from legato.generate.equilibrium import EquilibriumMatching
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
+from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
+
+__all__ = ["MODELS", "OBJECTIVES", "Ask", "VideoGenerator", "bundled_generators"]
+
+Video = Float[Tensor, "batch time channels height width"]
+
+MODELS: dict[str, type[nn.Module]] = {"VideoDiT": VideoDiT}
+OBJECTIVES: dict[str, type[Objective]] = {"flow": FlowMatching, "diffusion": Diffusion, "equilibrium": Equilibrium}
+BUNDLED = Path(__file__).parents[1] / "checkpoints"
+SETTINGS_NAME = "generator.json"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to generate.
+
+    Attributes:
+        seconds: of each frame; a row for each clip.
+        seeds: of each clip.
+        text: of each clip, or None.
+        labels: classes, -1 for none, or None.
+        drive: conditioning pictures, -1 to 1, or None.
+        given: frames that are known, -1 to 1, anything where they are not; or None.
+        known: which are.
+        rate_known: whether the model is told the rate; always by default.
+        guidance: 1 takes the conditional sample as it is; more moves on from the unconditional one (Ho and Salimans
+            2022). It counts for text and class.
+        drive_guidance: the same for the drive.
+    """
+
+    seconds: Float64[Tensor, "batch time"]
+    seeds: Sequence[int]
+    text: Sequence[str] | None = None
+    labels: Tensor | None = None
+    drive: Float[Tensor, "batch time drive_channels height width"] | None = None
+    given: Video | None = None
+    known: Bool[Tensor, "batch time"] | None = None
+    rate_known: Bool[Tensor, " batch"] | None = None
+    guidance: float = 1.0
+    drive_guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        steps = self.seconds.diff(dim=1)
+        if steps.numel() and not bool((steps > 0).all()):
+            clip, at = (steps <= 0).nonzero()[0].tolist()
+            raise BadArgument(
+                f"the time of frame {at + 1} of clip {clip} is {float(self.seconds[clip, at + 1]):g} s and does not "
+                f"come after that of frame {at}, {float(self.seconds[clip, at]):g} s; times have to rise"
+            )
+        if (self.given is None) != (self.known is None):
+            raise BadArgument("frames are given without saying which, or the other way round: pass given and known")
+        if len(self.seeds) != len(self.seconds):
+            raise BadArgument(f"{len(self.seeds)} seeds for {len(self.seconds)} clips; expected one for each")
+
+
+@dataclass
+class VideoGenerator:
+    """A denoiser, its objective, and what it was made for.
+
+    Attributes:
+        model: the denoiser.
+        objective: what its output means.
+        height: of a frame in pixels.
+        width: of the same.
+        classes: names of its classes.
+        words: the words that its texts are made of, or empty where any are.
+        longest_seconds: the longest clip of its training.
+        trained: what is worth knowing of its training: steps, data, recipe.
+    """
+
+    model: nn.Module
+    objective: Objective
+    height: int
+    width: int
+    classes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    longest_seconds: float = 0.0
+    trained: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, device: str | torch.device = "cpu") -> "VideoGenerator":
+        """Load a bundled generator by name, one from a folder, or one from the hub.
+
+        Raises:
+            ModelNotFound: there is none.
+            BadArgument: the folder holds something else, or weights that do not fit.
+        """
+        folder = _found(str(name_or_path))
+        settings_path = folder / SETTINGS_NAME
+        if not settings_path.exists():
+            raise BadArgument(f"{folder} holds no generator: {SETTINGS_NAME} is missing")
+        try:
+            settings = json.loads(settings_path.read_text())
+            model_class = MODELS[settings.pop("model")]
+            objective = _objective(settings.pop("objective"))
+            model = model_class(**json.loads((folder / "config.json").read_text()))
+            own = {f.name for f in fields(cls)}
+            rest = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items() if key in own}
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise BadArgument(f"{folder} is not a generator that this legato can read: {error}") from error
+        load_weights(model, folder / "model.safetensors")
+        return cls(model=model.to(device).eval(), objective=objective, **rest)
+
+    def save_pretrained(self, folder: Path, *, half: bool = True) -> None:
+        """Write the generator to a folder, complete or not at all.
+
+        Args:
+            folder: is replaced.
+            half: weights in half precision.
+        """
+        import shutil
+
+        from safetensors.torch import save_file
+
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        state = {name: v.detach().cpu().contiguous() for name, v in self.model.state_dict().items()}
+        if half:
+            state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
+        save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+        config = self.model._hub_mixin_config  # type: ignore[union-attr]
+        (part / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        settings = {
+            "model": type(self.model).__name__,
+            "objective": {"kind": _name_of(self.objective), **asdict(self.objective)},  # type: ignore[call-overload]
+            **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "objective")},
+        }
+        (part / SETTINGS_NAME).write_text(json.dumps(settings, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+
+    @torch.inference_mode()
+    def sample(self, ask: Ask, sampler: Sampler | None = None, told: Any = None) -> Video:
+        """Generate clips.
+
+        Args:
+            ask: what.
+            sampler: how; the objective's usual one by default.
+            told: called after each step with its number.
+
+        Returns:
+            RGB (or latents) from -1 to 1, about. Given frames are bit for bit as they were.
+
+        Raises:
+            BadArgument: the model cannot do what is asked.
+        """
+        self.check(ask)
+        device = next(self.model.parameters()).device
+        channels: int = self.model.channels  # type: ignore[assignment]
+        start_noise = noise_at(ask.seconds, (channels, self.height, self.width), list(ask.seeds)).to(device)
+        known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
+        given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
+        start = Start(start_noise, given, known.to(device))
+        sampler = sampler or default_sampler(self.objective)
+        clips = start_noise
+        for number, now in enumerate(sampler.steps(self.denoiser(ask), self.objective, start), start=1):
+            clips = now
+            if told:
+                told(number)
+        return clips
+
+    def denoiser(self, ask: Ask) -> Any:
+        """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""
+        device = next(self.model.parameters()).device
+        seconds = ask.seconds.to(device)
+        always: dict[str, Any] = {"seconds": seconds}
+        if ask.rate_known is not None:
+            always["rate_known"] = ask.rate_known.to(device)
+        if ask.known is not None:
+            always["known"] = ask.known.to(device)
+        words: dict[str, Any] = {}
+        if ask.text is not None and any(ask.text):
+            words["text"] = tuple(ask.text)
+        if ask.labels is not None and bool((ask.labels >= 0).any()):
+            words["labels"] = ask.labels.to(device)
+        drive = {} if ask.drive is None else {"drive": ask.drive.to(device)}
+
+        def call(x: Tensor, levels: Tensor, **conditions: Any) -> Tensor:
+            noise = {} if self.objective.hidden else {"noise": levels}
+            said: Tensor = self.model(x, **noise, **always, **conditions)
+            return said
+
+        def denoise(x: Tensor, levels: Tensor) -> Tensor:
+            full = call(x, levels, **words, **drive)
+            out = full
+            if words and ask.guidance != 1:
+                out = out + (ask.guidance - 1) * (full - call(x, levels, **drive))
+            if drive and ask.drive_guidance != 1:
+                out = out + (ask.drive_guidance - 1) * (full - call(x, levels, **words))
+            return out
+
+        return denoise
+
+    def check(self, ask: Ask) -> None:
+        """Raise `BadArgument` where the model cannot do what is asked, before any work."""
+        unknown = sorted({w for text in ask.text or () for w in text.split() if self.words and w not in self.words})
+        if unknown:
+            raise BadArgument(f"this checkpoint does not know '{' '.join(unknown)}'; it knows: {', '.join(self.words)}")
+        if ask.text is not None and any(ask.text) and getattr(self.model, "text", None) is None:
+            raise BadArgument(
+                "this checkpoint reads no text" + (f"; classes: {', '.join(self.classes)}" * bool(self.classes))
+            )
+        if ask.labels is not None and int(ask.labels.max()) >= len(self.classes):
+            names = ", ".join(f"{n} {name}" for n, name in enumerate(self.classes)) or "none"
+            raise BadArgument(f"class {int(ask.labels.max())} is unknown to this checkpoint; it has: {names}")
+        need, free = self.memory_bytes(ask), _free_bytes()
+        if need > free:
+            batch, time = ask.seconds.shape
+            raise BadArgument(
+                f"{batch} clips of {time} frames need about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
+                "free; ask for fewer clips or frames at once"
+            )
+
+    def memory_bytes(self, ask: Ask) -> int:
+        """About how much sampling needs beside the weights: a block's activations and the clip."""
+        batch, time = ask.seconds.shape
+        patch, width = getattr(self.model, "patch_px", 4), getattr(self.model, "width", 256)
+        tokens = batch * time * max(1, self.height // patch) * max(1, self.width // patch)
+        return int(4 * (14 * tokens * width + 6 * batch * time * 3 * self.height * self.width))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load weights of any precision into a model.
+
+    Raises:
+        BadArgument: they are missing, broken, or of another model; what is missing is named.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from legato.clock import load_older
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadArgument(f"the weights {path} cannot be read: {error}") from error
+    load_older(model, state, may_lack=())
+
+
+def bundled_generators() -> dict[str, Path]:
+    """Generators inside the package by name."""
+    return {path.parent.name: path.parent for path in sorted(BUNDLED.glob(f"*/{SETTINGS_NAME}"))}
+
+
+def _found(name: str) -> Path:
+    """The folder of a generator."""
+    bundled = bundled_generators()
+    if name in bundled:
+        return bundled[name]
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") == 1 and not Path(name).exists():
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        except Exception as error:
+            raise ModelNotFound(f"'{name}' is neither a folder nor reachable on the hub: {error}") from error
+    raise ModelNotFound(f"there is no generator '{name}'; bundled are {', '.join(bundled) or 'none'}, or pass a folder")
+
+
+def _objective(settings: dict[str, Any]) -> Objective:
+    kind = OBJECTIVES[settings.pop("kind")]
+    if kind is Equilibrium:
+        return Equilibrium(EquilibriumMatching(**settings["matching"]))
+    return kind(**settings)
+
+
+def _name_of(objective: Objective) -> str:
+    return next(name for name, kind in OBJECTIVES.items() if isinstance(objective, kind))
+
+
+def _free_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)

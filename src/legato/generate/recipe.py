@@ -1,0 +1,167 @@
+"""Recipes: what to train on what and how, as YAML whose every wrong key is named.
+
+model: {kind: VideoDiT, width: 192, classes: 4}
+objective: {kind: flow, prediction: clean}
+data: {kind: physics, side_px: 32}
+training: {steps: 3000, levels: {equal: 0.5, independent: 0.2, staircase: 0.3}}
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+
+from legato.data.batch import Source
+from legato.data.physics import KINDS
+from legato.data.synthetic import Physics, Puppets
+from legato.data.vocabulary import VOCABULARY
+from legato.errors import BadArgument
+from legato.generate.equilibrium import EquilibriumMatching
+from legato.generate.generator import MODELS, OBJECTIVES, VideoGenerator
+from legato.generate.objectives import Levels
+from legato.generate.training import Training
+
+__all__ = ["SOURCES", "Recipe", "read_recipe"]
+
+SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets}
+NESTED: dict[str, Callable[..., Any]] = {"training.levels": Levels, "objective.matching": EquilibriumMatching}
+SECTIONS = ("model", "objective", "data", "training")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training run needs.
+
+    Attributes:
+        generator: with untrained weights.
+        source: of batches.
+        settings: how.
+    """
+
+    generator: VideoGenerator
+    source: Source
+    settings: Training
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: YAML.
+        overrides: such as `training.steps=200`; values are YAML.
+
+    Raises:
+        BadArgument: the file or a key in it is wrong; the key is named.
+    """
+    import yaml
+
+    try:
+        written = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadArgument(f"the recipe {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise BadArgument(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(written, dict):
+        raise BadArgument(f"the recipe {path} is not a mapping; expected the sections {', '.join(SECTIONS)}")
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise BadArgument(f"'{override}' is no override; write it as training.steps=200")
+        place = written
+        *above, last = key.split(".")
+        for part in above:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise BadArgument(f"{key}: {part} holds a value, not a section")
+        place[last] = yaml.safe_load(value)
+    unknown = [key for key in written if key not in SECTIONS]
+    if unknown:
+        raise BadArgument(_unknown("", unknown[0], SECTIONS))
+    sections = {name: _mapping(name, written.get(name)) for name in SECTIONS}
+    settings = _made("training", Training, sections["training"])
+    torch.manual_seed(settings.seed)
+    data = dict(sections["data"])
+    source_kind = _kind("data", data, SOURCES)
+    source = _made("data", source_kind, data)
+    model = dict(sections["model"])
+    made = _made("model", _kind("model", model, MODELS), model)
+    objective = dict(sections["objective"])
+    objective_made = _made("objective", _kind("objective", objective, OBJECTIVES), objective)
+    if objective_made.hidden != (getattr(made, "noise", "frame") == "hidden"):
+        wanted = "hidden" if objective_made.hidden else "frame or sample"
+        raise BadArgument(f"model.noise is {getattr(made, 'noise', 'frame')}; this objective needs it {wanted}")
+    side = cast(Any, source).side_px
+    generator = VideoGenerator(
+        made,
+        objective_made,
+        side,
+        side,
+        classes=KINDS if source_kind is Physics and sections["model"].get("classes") else (),
+        words=tuple(VOCABULARY) if source_kind is Puppets and sections["model"].get("text_bytes") else (),
+        trained={"recipe": path.name},
+    )
+    return Recipe(generator, source, settings)
+
+
+def _kind(section: str, values: dict[str, Any], kinds: Mapping[str, Any]) -> Any:
+    """Take the kind out of a section."""
+    kind = values.pop("kind", None)
+    if kind not in kinds:
+        raise BadArgument(f"{section}.kind is {kind!r}; expected one of {', '.join(kinds)}")
+    return kinds[kind]
+
+
+def _made(section: str, factory: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Call something with a section's values; wrong names and types are told by their key."""
+    known = {n: p for n, p in inspect.signature(factory).parameters.items() if n not in ("args", "kwargs")}
+    given = {}
+    for key, value in values.items():
+        name = f"{section}.{key}"
+        if key not in known:
+            raise BadArgument(_unknown(f"{section}.", key, tuple(known)))
+        if name in NESTED:
+            value = _made(name, NESTED[name], _mapping(name, value))
+        elif isinstance(value, list):
+            value = tuple(value)
+        _check_type(name, value, known[key])
+        given[key] = float(value) if known[key].annotation is float else value
+    try:
+        return factory(**given)
+    except BadArgument as error:
+        raise BadArgument(f"{section}: {error}") from error
+    except TypeError as error:
+        raise BadArgument(f"{section}: {error}") from error
+
+
+def _check_type(name: str, value: Any, parameter: inspect.Parameter) -> None:
+    wanted = parameter.annotation
+    options = [kind for kind in (wanted, *get_args(wanted)) if isinstance(kind, type) and not get_args(kind)]
+    plain = [kind for kind in options if kind in (int, float, str, bool, type(None))]
+    if not plain or (get_args(wanted) and tuple in options):
+        return
+    ok = any(
+        isinstance(value, (int, float) if kind is float else kind)
+        and not (isinstance(value, bool) and kind is not bool)
+        for kind in plain
+    )
+    if not ok and getattr(wanted, "__origin__", None) is not tuple:
+        names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in plain)
+        raise BadArgument(f"{name} is {value!r}; expected {names}")
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadArgument(f"{name} is {value!r}; expected a mapping of keys to values")
+    return value
+
+
+def _unknown(section: str, key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"; did you mean {section}{near[0]}?" if near else f"; known are {', '.join(known)}"
+    return f"the recipe's key {section}{key} is unknown{hint}"
