@@ -75,7 +75,7 @@ class Physics(Source):
         for _ in range(max(1, self.frames_per_batch // frames)):
             times = random_timeline(numbers, frames, rates=self.rates, uneven=self.uneven)
             kind = self.kinds[_index(numbers, len(self.kinds))]
-            trial = random_trial(numbers, kind, seconds=max(2.0, float(times[-1])))  # type: ignore[arg-type]
+            trial = random_trial(numbers, kind, seconds=max(1.0, float(times[-1])))  # type: ignore[arg-type]
             hidden = float(torch.rand(1, generator=numbers)) < self.unknown
             told = times
             if hidden:

@@ -1,1 +1,22 @@
 """Video models that know when each frame is."""
+
+from legato.generate.dit import VideoDiT
+from legato.generate.generator import Ask, VideoGenerator, bundled_generators
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Levels
+from legato.generate.recipe import Recipe, read_recipe
+from legato.generate.training import Training, train
+
+__all__ = [
+    "Ask",
+    "Diffusion",
+    "Equilibrium",
+    "FlowMatching",
+    "Levels",
+    "Recipe",
+    "Training",
+    "VideoDiT",
+    "VideoGenerator",
+    "bundled_generators",
+    "read_recipe",
+    "train",
+]

@@ -330,7 +330,12 @@ def _save(generator: VideoGenerator, optimizer: Any, ema: Any, step: int, out: P
     with _averaged(generator.model, ema):
         generator.trained = {**generator.trained, "steps": step}
         generator.save_pretrained(part, half=False)
-    state = {"model": raw, "optimizer": optimizer.state_dict(), "ema": ema.state_dict(), "step": step}
+    state = {
+        "model": raw,
+        "optimizer": optimizer.state_dict(),
+        "ema": ema.state_dict(),
+        "step": step,
+    }
     torch.save(state, part / STATE_NAME)
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
@@ -351,8 +356,8 @@ def _chosen(model: nn.Module, train_only: tuple[str, ...]) -> list[nn.Parameter]
 
 
 def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [p for p in parameters if p.ndim >= 2]
-    rest = [p for p in parameters if p.ndim < 2]
+    """Matrices decay, the rest does not."""
+    matrices, rest = ([p for p in parameters if (p.ndim >= 2) == wanted] for wanted in (True, False))
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 

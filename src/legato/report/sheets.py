@@ -1,0 +1,51 @@
+"""Contact sheets: clips as rows of frames with their times, one PNG."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float64, UInt8
+from torch import Tensor
+
+__all__ = ["contact_sheet"]
+
+MARGIN_PX, LABEL_PX = 4, 14
+
+
+def contact_sheet(
+    path: Path,
+    clips: UInt8[Tensor, "clips time 3 height width"],
+    seconds: Float64[Tensor, " time"],
+    *,
+    columns: int = 16,
+    side_px: int = 96,
+) -> None:
+    """Write a sheet, complete or not at all.
+
+    Args:
+        path: a PNG.
+        clips: a row each.
+        seconds: of the frames, written above the columns.
+        columns: at most; longer clips show frames spread evenly.
+        side_px: height that a frame is enlarged to.
+    """
+    count = clips.shape[1]
+    chosen = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
+    times = max(1, round(side_px / clips.shape[-2]))
+    frames = clips[:, chosen].permute(0, 1, 3, 4, 2).numpy()  # (clips, columns, height, width, 3)
+    frames = frames.repeat(times, 2).repeat(times, 3)
+    _, _, height, width, _ = frames.shape
+    sheet = np.full(
+        (LABEL_PX + len(frames) * (height + MARGIN_PX), len(chosen) * (width + MARGIN_PX), 3), 255, dtype=np.uint8
+    )
+    for column, at in enumerate(chosen):
+        x = column * (width + MARGIN_PX)
+        label = f"{float(seconds[at]):.2f} s"
+        cv2.putText(sheet, label, (x + 2, LABEL_PX - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (60, 60, 60), 1, cv2.LINE_AA)
+        for row, clip in enumerate(frames):
+            y = LABEL_PX + row * (height + MARGIN_PX)
+            sheet[y : y + height, x : x + width] = clip[column]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.stem + ".part.png")
+    cv2.imwrite(str(part), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    part.replace(path)
