@@ -5,6 +5,7 @@ from legato.generate.generator import Ask, VideoGenerator, bundled_generators
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Levels
 from legato.generate.recipe import Recipe, read_recipe
 from legato.generate.training import Training, train
+from legato.generate.unet3d import VideoUNet3D
 
 __all__ = [
     "Ask",
@@ -16,6 +17,7 @@ __all__ = [
     "Training",
     "VideoDiT",
     "VideoGenerator",
+    "VideoUNet3D",
     "bundled_generators",
     "read_recipe",
     "train",

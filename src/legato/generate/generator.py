@@ -19,12 +19,13 @@ from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
 from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
+from legato.generate.unet3d import VideoUNet3D
 
 __all__ = ["MODELS", "OBJECTIVES", "Ask", "VideoGenerator", "bundled_generators"]
 
 Video = Float[Tensor, "batch time channels height width"]
 
-MODELS: dict[str, type[nn.Module]] = {"VideoDiT": VideoDiT}
+MODELS: dict[str, type[nn.Module]] = {"VideoDiT": VideoDiT, "VideoUNet3D": VideoUNet3D}
 OBJECTIVES: dict[str, type[Objective]] = {"flow": FlowMatching, "diffusion": Diffusion, "equilibrium": Equilibrium}
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 SETTINGS_NAME = "generator.json"
