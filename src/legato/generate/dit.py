@@ -7,7 +7,7 @@ frame by frame.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -20,10 +20,10 @@ from legato.errors import BadArgument
 from legato.generate.text import ByteText, FrozenText, TextTokens
 from legato.nn import Attention, Mlp, grid_embedding, modulated, patched, sinusoids, unpatched
 
-__all__ = ["SIZES", "Clock", "VideoDiT"]
+__all__ = ["CLOCKS", "SIZES", "VideoDiT"]
 
-Clock = Literal["rotary", "seconds", "index", "learned", "none"]
-Noise = Literal["frame", "sample", "hidden"]
+CLOCKS = ("rotary", "seconds", "index", "learned", "none")
+NOISES = ("frame", "sample", "hidden")
 Video = Float[Tensor, "batch time channels height width"]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -98,9 +98,9 @@ class VideoDiT(
         width: int = 192,
         depth: int = 6,
         heads: int = 4,
-        clock: Clock = "rotary",
+        clock: str = "rotary",
         rate: bool = True,
-        noise: Noise = "frame",
+        noise: str = "frame",
         classes: int = 0,
         text_bytes: int = 0,
         text_encoder: str | None = None,
@@ -110,7 +110,7 @@ class VideoDiT(
         pull: bool = False,
     ):
         super().__init__()
-        for name, value, known in (("clock", clock, get_args(Clock)), ("noise", noise, get_args(Noise))):
+        for name, value, known in (("clock", clock, CLOCKS), ("noise", noise, NOISES)):
             if value not in known:
                 raise BadArgument(f"{name} is '{value}'; expected one of {', '.join(known)}")
         if width % 4 or width % heads:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -91,7 +91,7 @@ class FlowMatching(Objective):
         least_noise: levels under it count as it, where a velocity is computed from a clean prediction.
     """
 
-    prediction: Literal["clean", "velocity"] = "clean"
+    prediction: str = "clean"
     least_noise: float = 0.1
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class Diffusion(Objective):
         schedule: diffusers' name of the betas' schedule.
     """
 
-    prediction: Literal["epsilon", "v", "clean"] = "v"
+    prediction: str = "v"
     schedule: str = "squaredcos_cap_v2"
 
     def __post_init__(self) -> None:
