@@ -1,0 +1,96 @@
+"""`legato train` and `legato generate`, as a user types them."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from legato.cli.app import app, register
+from legato.errors import BadArgument
+from legato.video import open_video
+
+RECIPE = """
+model: {kind: VideoDiT, width: 32, depth: 1, heads: 2, patch_px: 8, classes: 4}
+objective: {kind: flow}
+data: {kind: physics, side_px: 16, frames_per_batch: 8, lengths: [4]}
+training: {steps: 2, checkpoint_every: 2}
+"""
+register()
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "r.yaml").write_text(RECIPE)
+    assert "trained for 2 steps" in call("train", folder / "r.yaml", "--out", folder / "out", "--quiet")
+    return folder / "out" / "final"
+
+
+def times_of(path: Path) -> list[Fraction]:
+    with open_video(path) as video:
+        return [frame.pts * frame.time_base for frame in video]
+
+
+def test_frames_stand_in_the_file_at_the_times_asked_for(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.mp4"
+    told = call("generate", "--checkpoint", trained, "--class", "line", "--seconds", 0.5, "--fps", 24, "--steps", 2,
+                "--out", out, "--json", "-", "--sheet", tmp_path / "s.png", "--quiet")  # fmt: skip
+    assert times_of(out) == [Fraction(i, 24) for i in range(12)]
+    facts = json.loads(told)
+    assert facts["frames"] == 12
+    assert facts["class"] == "line"
+    assert (tmp_path / "s.png").stat().st_size > 500
+
+
+def test_uneven_times_slow_motion_and_a_speed_curve(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.mp4"
+    common = ("generate", "--checkpoint", trained, "--steps", 2, "--out", out, "--quiet")
+    call(*common, "--times", "0,0.1,0.25")
+    assert [round(float(t), 6) for t in times_of(out)] == [0, 0.1, 0.25]
+    call(*common, "--fps", 60, "--play-fps", 30, "--seconds", 0.2)
+    assert times_of(out) == [Fraction(i, 30) for i in range(12)]
+    told = call(*common, "--speed", "0:1,1:0.25", "--fps", 10, "--seconds", 1, "--json", "-")
+    world = torch.tensor(json.loads(told)["world_seconds"])
+    steps = world.diff()
+    assert bool((steps.diff() < 0).all())
+    assert float(steps[0]) == pytest.approx(0.1 * (1 - 0.75 * 0.05), abs=1e-6)
+
+
+def test_several_clips_get_numbers(trained: Path, tmp_path: Path) -> None:
+    call("generate", "--checkpoint", trained, "--steps", 1, "--seconds", 0.2, "--count", 2, "--seed", 7, "--out",
+         tmp_path / "c.gif", "--quiet")  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c-0.gif", "c-1.gif"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--fps", 0), "--fps is 0"),
+        (("--seconds", -1), "--seconds is -1"),
+        (("--times", "0,0.2,0.1"), "must rise"),
+        (("--times", "0,a"), "--times is '0,a'"),
+        (("--speed", "0:1,1:0"), "speeds over 0"),
+        (("--speed", "fast"), "--speed is 'fast'"),
+        (("--class", "jump"), "class 'jump' is unknown.*0 line"),
+        (("--text", "hello"), "reads no text"),
+        (("--sampler", "ddim"), "trained otherwise"),
+        (("--sampler", "magic"), "no sampler 'magic'"),
+        (("--count", 0), "--count is 0"),
+        (("--seconds", 1e6), "GiB are free"),
+    ],
+)
+def test_wrong_arguments_are_told(trained: Path, tmp_path: Path, options: tuple, words: str) -> None:
+    with pytest.raises(BadArgument, match=words):
+        call("generate", "--checkpoint", trained, "--steps", 1, "--out", tmp_path / "a.mp4", "--quiet", *options)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,204 @@
+"""Training: learns, goes on bit for bit, says what is wrong with a recipe."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from legato.data.batch import ClipBatch, Source
+from legato.data.synthetic import Physics, Puppets, random_timeline
+from legato.errors import BadArgument, TrainingFailed
+from legato.generate import Ask, VideoGenerator, read_recipe
+from legato.generate.training import Progress, Training, last_checkpoint, random_known, train
+
+RECIPE = """
+model: {kind: VideoDiT, width: 32, depth: 2, heads: 2, patch_px: 8, classes: 4}
+objective: {kind: flow, prediction: clean}
+data: {kind: physics, side_px: 16, frames_per_batch: 16, lengths: [4, 8]}
+training: {steps: 6, learning_rate: 2.0e-3, warmup_steps: 2, known: 0.5, checkpoint_every: 3, seed: 4,
+           levels: {equal: 0.5, independent: 0.5}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def run(recipe: Path, out: Path, *overrides: str, stop_at: int | None = None) -> list[Progress]:
+    """Train; `stop_at` interrupts after so many steps, as a kill would."""
+    made = read_recipe(recipe, overrides)
+    told: list[Progress] = []
+
+    def hear(now: Progress) -> None:
+        told.append(now)
+        if now.step == stop_at:
+            raise KeyboardInterrupt
+
+    try:
+        train(made.generator, made.source, made.settings, out, told=hear, log=False)
+    except KeyboardInterrupt:
+        assert stop_at is not None
+    return told
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "step-000006" / "training.pt", weights_only=True)["model"]
+
+
+def test_a_killed_run_goes_on_bit_for_bit(recipe: Path, tmp_path: Path) -> None:
+    straight = run(recipe, tmp_path / "a")
+    run(recipe, tmp_path / "b", stop_at=5)  # after the checkpoint of step 3
+    again = run(recipe, tmp_path / "b")
+    assert [p.step for p in again] == [4, 5, 6]
+    assert [p.loss for p in again] == [p.loss for p in straight[3:]]
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    final_a, final_b = (VideoGenerator.from_pretrained(tmp_path / n / "final").model.state_dict() for n in "ab")
+    assert all(torch.equal(final_a[name], final_b[name]) for name in final_a)
+
+
+def test_it_learns(recipe: Path, tmp_path: Path) -> None:
+    told = run(recipe, tmp_path / "a", "training.steps=60", "training.checkpoint_every=60")
+    losses = [p.loss for p in told]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_checkpoints_are_kept_by_count_and_nothing_is_half_written(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path, "training.checkpoint_every=1", "training.keep=2")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["final", "step-000005", "step-000006"]
+    assert last_checkpoint(tmp_path) == tmp_path / "step-000006"
+    (tmp_path / "step-000009").mkdir()  # a folder without a state is none
+    assert last_checkpoint(tmp_path) == tmp_path / "step-000006"
+
+
+def test_what_was_trained_is_found_and_samples(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path)
+    generator = VideoGenerator.from_pretrained(tmp_path / "final")
+    assert generator.classes == ("line", "bounce", "swing", "turn")
+    ask = Ask(torch.tensor([[0.0, 0.1, 0.3]], dtype=torch.float64), [3], labels=torch.tensor([1]), guidance=2.0)
+    made = generator.sample(ask)
+    assert made.shape == (1, 3, 3, 16, 16)
+    assert torch.equal(made, generator.sample(ask))
+    assert not torch.equal(made, generator.sample(replace(ask, seeds=[4])))
+
+
+def test_only_what_is_asked_for_is_trained_from_older_weights(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / "old", "model.clock=none")
+    old = VideoGenerator.from_pretrained(tmp_path / "old" / "final")
+    made = read_recipe(
+        recipe,
+        ["model.clock=learned", "model.zero_positions=true", f"training.init_from={tmp_path / 'old' / 'final'}",
+         "training.train_only=[frame_positions]"],
+    )  # fmt: skip
+    train(made.generator, made.source, made.settings, tmp_path / "new", log=False)
+    new = made.generator.model.state_dict()
+    before = old.model.state_dict()
+    assert set(new) - set(before) == {"frame_positions.table"}
+    assert all(torch.allclose(new[name], before[name], atol=2e-3) for name in before)
+    assert float(new["frame_positions.table"].abs().max()) > 0
+    with pytest.raises(BadArgument, match="no parameter's name"):
+        run(recipe, tmp_path / "x", "training.train_only=[nothing]")
+
+
+def test_a_loss_that_is_no_number_is_left_out_and_ten_stop_the_run(recipe: Path, tmp_path: Path) -> None:
+    made = read_recipe(recipe, ["training.steps=30"])
+
+    class Poisoned(Source):
+        def __call__(self, number: int) -> ClipBatch:
+            batch = made.source(number)
+            bad = number == 2 or number >= 8
+            return replace(batch, frames=batch.frames * float("nan")) if bad else batch
+
+    told: list[Progress] = []
+
+    def hear(now: Progress) -> None:
+        told.append(now)
+
+    with pytest.raises(TrainingFailed, match="ten steps in a row"):
+        train(made.generator, Poisoned(), made.settings, tmp_path, told=hear, log=False)
+    assert told[3].skipped == 1
+    assert all(bool(p.isfinite().all()) for p in made.generator.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.learing_rate=1", r"training\.learing_rate is unknown; did you mean training\.learning_rate\?"),
+        ("trainig.steps=1", r"trainig is unknown; did you mean training\?"),
+        ("model.kind=UNet", r"model\.kind is 'UNet'; expected one of VideoDiT"),
+        ("model.width=wide", r"model\.width is 'wide'; expected int"),
+        ("training.steps=-3", r"training\.steps is -3"),
+        ("training.levels.equl=1", r"training\.levels\.equl is unknown"),
+        ("training.levels.equal=2", r"training\.levels: .*sum to 1"),
+        ("data.lengths=[1]", r"data: .*clips of 2 frames or more"),
+        ("model.heads=5", r"model: .*heads"),
+        ("objective={kind: equilibrium}", r"model\.noise is frame; this objective needs it hidden"),
+        ("training.steps", r"'training\.steps' is no override"),
+    ],
+)
+def test_a_wrong_key_is_named(recipe: Path, override: str, words: str) -> None:
+    with pytest.raises(BadArgument, match=words):
+        read_recipe(recipe, [override])
+
+
+def test_a_file_that_is_no_recipe_is_told(tmp_path: Path) -> None:
+    for text, words in (("a: [", "is not YAML"), ("- a", "is not a mapping")):
+        path = tmp_path / "r.yaml"
+        path.write_text(text)
+        with pytest.raises(BadArgument, match=words):
+            read_recipe(path)
+    with pytest.raises(BadArgument, match="cannot be read"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+def test_a_folder_that_is_no_generator_is_told(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path)
+    final = tmp_path / "final"
+    config = json.loads((final / "config.json").read_text())
+    (final / "config.json").write_text(json.dumps({**config, "width": 64}))
+    with pytest.raises(BadArgument, match="of another shape"):
+        VideoGenerator.from_pretrained(final)
+    (final / "config.json").write_text(json.dumps({**config, "depth": 3}))
+    with pytest.raises(BadArgument, match=r"missing: blocks\.2"):
+        VideoGenerator.from_pretrained(final)
+    (final / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(BadArgument, match="cannot be read"):
+        VideoGenerator.from_pretrained(final)
+    with pytest.raises(BadArgument, match=r"generator\.json is missing"):
+        VideoGenerator.from_pretrained(tmp_path)
+
+
+def test_never_all_frames_are_given() -> None:
+    known = random_known(500, 4, 1.0, torch.Generator().manual_seed(0))
+    assert not bool(known.all(1).any())
+    assert float(known.any(1).float().mean()) > 0.7
+    assert not bool(random_known(50, 4, 0.0, torch.Generator().manual_seed(0)).any())
+
+
+@pytest.mark.parametrize("source", [Physics(side_px=16), Puppets(side_px=16, drive=1.0), Puppets(side_px=16)])
+def test_batches_belong_to_their_number(source: Physics | Puppets) -> None:
+    a, b, other = source(3), source(3), source(4)
+    assert torch.equal(a.frames, b.frames)
+    assert a.frames.shape != other.frames.shape or not torch.equal(a.frames, other.frames)
+    assert bool((a.seconds.diff(dim=1) > 0).all())
+    assert float(a.frames.abs().max()) <= 1
+
+
+def test_timelines_are_even_at_the_rates_or_between_them() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        steps = random_timeline(numbers, 9, rates=(15.0, 60.0), uneven=0.0).diff()
+        assert min(abs(float(steps[0]) - 1 / 15), abs(float(steps[0]) - 1 / 60)) < 1e-9
+        assert float(steps.max() - steps.min()) < 1e-9
+        steps = random_timeline(numbers, 9, rates=(15.0, 60.0), uneven=1.0).diff()
+        assert 1 / 60 - 1e-9 <= float(steps.min()) < float(steps.max()) <= 1 / 15 + 1e-9
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(BadArgument, match=r"training\.precision is 'fp8'"):
+        Training(precision="fp8")
