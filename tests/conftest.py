@@ -28,8 +28,9 @@ def paint(index: int, size_px: tuple[int, int] = (48, 64)) -> np.ndarray:
 def make_clip(tmp_path: Path) -> Callable[..., Path]:
     """Writes a clip with PyAV alone, not with legato, and returns its path.
 
-    `times` are exact seconds, or a number of frames at 25 per second; `codec_attributes` are set on the
-    encoder; the rest goes to it as options. With `sound_seconds` the clip gets AAC sound as well.
+    `times` are exact seconds, or a number of frames at 25 per second, which is also the `rate` that the encoder is
+    told; `codec_attributes` are set on it; the rest goes to it as options. With `sound_seconds` the clip gets AAC
+    sound as well.
     """
 
     def make(
@@ -37,6 +38,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         times: int | Sequence[Fraction] = 10,
         size_px: tuple[int, int] = (48, 64),
         *,
+        rate: int = 25,
         codec: str = "libx264",
         pixel_format: str = "yuv420p",
         time_base: Fraction = Fraction(1, 90000),
@@ -47,13 +49,15 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         sound_seconds: float = 0,
         container_options: dict[str, str] | None = None,
         codec_attributes: dict[str, object] | None = None,
+        metadata: dict[str, str] | None = None,
         **options: str,
     ) -> Path:
         if isinstance(times, int):
             times = [Fraction(i, 25) for i in range(times)]
         path = tmp_path / name
         with av.open(str(path), "w", format=container, container_options=container_options or {}) as output:
-            stream = output.add_stream(codec, rate=25, options=options, time_base=time_base)
+            output.metadata.update(metadata or {})
+            stream = output.add_stream(codec, rate=rate, options=options, time_base=time_base)
             stream.height, stream.width = size_px
             stream.pix_fmt = pixel_format
             stream.codec_context.time_base = time_base

@@ -144,7 +144,7 @@ def test_times_that_do_not_rise_are_repaired_and_counted(make_clip, tmp_path):
         assert min(steps) > 0
         assert steps[:4] == [Fraction(1, 25)] * 4
         assert steps[5:] == [Fraction(1, 10)] * 4  # the second part keeps its own pace
-        assert video.times_repaired == 5
+        assert (video.times_repaired, video.times_made_up) == (5, 5)
         assert [video[i].time for i in (9, 0, 6)] == [times[9], times[0], times[6]]
         assert video.at(float(times[7])).time == times[7]
 

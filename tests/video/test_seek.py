@@ -1,5 +1,6 @@
 """Random access gives the frames that reading in order gives."""
 
+import pickle
 from fractions import Fraction
 from itertools import pairwise
 
@@ -93,3 +94,27 @@ def test_random_access_in_the_middle_of_a_loop_leaves_the_loop_alone(make_clip):
     with open_video(make_clip(times=20, g="5")) as video:
         alone = [frame.pts for frame in video]
         assert [(frame.pts, video[15].pts)[0] for frame in video] == alone
+
+
+def test_a_table_found_before_saves_finding_it_again(path):
+    with open_video(path) as video:
+        frames, table = list(video), video.table()
+    assert list(table.pts) == [frame.pts for frame in frames]
+    with open_video(path) as video:
+        promised = video.table()
+        assert list(promised.pts) == list(table.pts)
+        assert video.times_made_up <= 3  # AVI does not give the last few
+    for known in (table, pickle.loads(pickle.dumps(promised))):
+        with open_video(path, table=known) as video:
+            assert same(video[31], frames[31])
+            assert same(video[4], frames[4])
+            assert [frame.pts for frame in video.between(frames[30].time, frames[33].time)] == list(table.pts[30:33])
+
+
+def test_a_table_of_another_file_leads_to_no_other_frames(make_clip):
+    with open_video(make_clip("other.mp4", [Fraction(i, 20) for i in range(30)])) as video:
+        table = video.table()
+    with open_video(make_clip("clip.mp4", 40, g="10")) as video:
+        frames = list(video)
+    with open_video(make_clip("clip.mp4", 40, g="10"), table=table) as video:
+        assert same(video.at(frames[33].time), frames[33])

@@ -181,11 +181,13 @@ class RisingClock:
         self._last: int | None = None
         self._shift = 0
         self.repaired = 0
+        self.made_up = 0
 
     def read(self, pts: int | None, dts: int | None) -> int:
         """The time to use for the next picture."""
         now = self._next(pts if _sane(pts) else None, dts if _sane(dts) else None)
         self.repaired += now != pts
+        self.made_up += now not in (pts, dts)
         self._last = now
         return now
 
@@ -255,6 +257,11 @@ class Decoding:
     def times_repaired(self) -> int:
         """Presentation times that were missing or did not rise so far."""
         return self._clock.repaired
+
+    @property
+    def times_made_up(self) -> int:
+        """Those of the repaired times that are not the decoding time either, so that nothing in the file says them."""
+        return self._clock.made_up
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, int]]:
         return self

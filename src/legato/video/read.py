@@ -20,7 +20,7 @@ from legato.errors import BadArgument, CorruptVideo, EmptyVideo, VideoError
 from legato.video.decode import MAX_SIDE_PX, Decoding, Source
 from legato.video.frames import Frame, Frames
 from legato.video.picture import Darkroom, matrix_of, orientation_of
-from legato.video.seek import Locate, Seeker
+from legato.video.seek import Locate, PictureTable, Seeker
 
 __all__ = ["Video", "VideoInfo", "open_video"]
 
@@ -69,7 +69,13 @@ class VideoInfo:
     has_audio: bool
 
 
-def open_video(path_or_url: str | Path, *, size_px: tuple[int, int] | None = None, stream: int = 0) -> "Video":
+def open_video(
+    path_or_url: str | Path,
+    *,
+    size_px: tuple[int, int] | None = None,
+    stream: int = 0,
+    table: PictureTable | None = None,
+) -> "Video":
     """Opens a video and decodes its first frame.
 
     Args:
@@ -77,6 +83,7 @@ def open_video(path_or_url: str | Path, *, size_px: tuple[int, int] | None = Non
         size_px: (height, width) of the frames, scaled in the same step as the colour conversion; None keeps
             the size of the file.
         stream: which video stream, counted from 0; cover pictures do not count.
+        table: what `Video.table` gave for this stream before, so that random access need not find it again.
 
     Raises:
         VideoNotFound: no such file, or the URL does not answer.
@@ -91,7 +98,7 @@ def open_video(path_or_url: str | Path, *, size_px: tuple[int, int] | None = Non
         raise BadArgument(f"size_px is {size_px}; expected (height, width), each from 1 to {MAX_SIDE_PX}")
     if stream < 0:
         raise BadArgument(f"stream is {stream}; expected 0 or more")
-    return Video(Source(path_or_url, stream), size_px)
+    return Video(Source(path_or_url, stream), size_px, table)
 
 
 class Video:
@@ -114,10 +121,12 @@ class Video:
         info: what the file says about itself.
     """
 
-    def __init__(self, source: Source, size_px: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, source: Source, size_px: tuple[int, int] | None = None, table: PictureTable | None = None
+    ) -> None:
         self._size_px = size_px
         self._source = source
-        self._seeker = Seeker(source)
+        self._seeker = Seeker(source, table)
         self._darkroom = Darkroom(size_px)
         self._running: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
         self._closed = False
@@ -151,6 +160,11 @@ class Video:
     def times_repaired(self) -> int:
         """Missing, repeated or falling times replaced so far in the last pass from the start."""
         return self._latest.times_repaired
+
+    @property
+    def times_made_up(self) -> int:
+        """Those of the repaired times for which the file gives no decoding time either."""
+        return self._latest.times_made_up
 
     def __iter__(self) -> Iterator[Frame]:
         return self._developed(self._from_start())
@@ -204,6 +218,26 @@ class Video:
             return at % len(times)
 
         return self._fetch(locate)
+
+    def table(self) -> PictureTable:
+        """The presentation times of all frames, without their pixels.
+
+        They are read off the packets where these look sound. Elsewhere everything is decoded, and `frames_lost`,
+        `times_repaired` and the like then tell of that complete pass.
+
+        Raises:
+            VideoError: a live stream, which has no random access.
+        """
+        self._check_random_access()
+        known = self._seeker.sound_table()
+        if known is None:
+            self._latest = decoding = Decoding(self._source)
+            with contextlib.closing(decoding):
+                for _ in self._seeker.watch(decoding):
+                    pass
+            known = self._seeker.sound_table()
+        assert known is not None
+        return known
 
     def read(self, max_frames: int | None = None) -> Frames:
         """All frames from the start, or the first `max_frames`, at once.

@@ -12,14 +12,14 @@ from av.video.frame import VideoFrame
 from legato.errors import VideoError
 from legato.video.decode import Decoding, Source
 
-__all__ = ["Locate", "Seeker"]
+__all__ = ["Locate", "PictureTable", "Seeker"]
 
 Locate = Callable[[Sequence[int]], int | None]
 """Picks a place in the rising presentation times of all pictures; None where there is nothing to pick."""
 
 
 @dataclass(frozen=True)
-class _Table:
+class PictureTable:
     """Presentation times of all pictures, rising.
 
     Attributes:
@@ -33,6 +33,7 @@ class _Table:
     decoded: bool
 
     def key_before(self, pts: int) -> int | None:
+        """Where decoding has to start to reach the picture at `pts`; None for the beginning of the file."""
         at = 0 if self.keys is None else bisect_right(self.keys, pts)
         return self.keys[at - 1] if self.keys is not None and at else None
 
@@ -44,11 +45,15 @@ class Seeker:
     these look sound. A picture is reached by seeking to the key frame before it. What turns out not to be as
     expected on the way there lowers the trust by a step: from packets to a pass of decoding for the times
     alone, from seeking to decoding from the start.
+
+    Args:
+        source: what to read.
+        table: the times as they were found before, to save reading through the packets again.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, table: PictureTable | None = None) -> None:
         self._source = source
-        self._table: _Table | None = None
+        self._table = table
         self._trusts_packets = True
         self._decoding: Decoding | None = None
         self._lock = Lock()
@@ -64,7 +69,7 @@ class Seeker:
                         keys.append(at)
                 yield picture, at
             if remember:
-                self._table = _Table(pts, None if decoding.damaged else keys, decoded=True)
+                self._table = PictureTable(pts, None if decoding.damaged else keys, decoded=True)
         finally:
             if decoding.damaged:
                 self._doubt_packets()
@@ -96,6 +101,13 @@ class Seeker:
         finally:
             if decoding is not None:
                 decoding.close()
+
+    def sound_table(self) -> PictureTable | None:
+        """All presentation times, if they are known or the packets look sound; None where it takes decoding."""
+        with self._lock:
+            if self._table is None and self._trusts_packets:
+                self._table = self._promised_table()
+            return self._table
 
     def close(self) -> None:
         """Frees the file."""
@@ -131,7 +143,7 @@ class Seeker:
             decoding.close()
             raise
 
-    def _lower_trust(self, table: _Table) -> None:
+    def _lower_trust(self, table: PictureTable) -> None:
         if not table.decoded:
             self._doubt_packets()
         elif table.keys is not None:
@@ -144,20 +156,21 @@ class Seeker:
         if self._table is not None and not self._table.decoded:
             self._table = None
 
-    def _make_table(self) -> _Table:
-        if self._trusts_packets:
-            with contextlib.closing(Decoding(self._source)) as decoding:
-                promised = _table_of_packets(decoding)
-            if promised is not None:
-                return promised
+    def _make_table(self) -> PictureTable:
+        if self._trusts_packets and (promised := self._promised_table()) is not None:
+            return promised
         with contextlib.closing(Decoding(self._source)) as decoding:
             for _ in self.watch(decoding):
                 pass
         assert self._table is not None
         return self._table
 
+    def _promised_table(self) -> PictureTable | None:
+        with contextlib.closing(Decoding(self._source)) as decoding:
+            return _table_of_packets(decoding)
 
-def _table_of_packets(decoding: Decoding) -> _Table | None:
+
+def _table_of_packets(decoding: Decoding) -> PictureTable | None:
     """What the packets promise; None where they contradict themselves."""
     pts, keys = array("q"), array("q")
     latest = None
@@ -173,4 +186,4 @@ def _table_of_packets(decoding: Decoding) -> _Table | None:
         latest = packet.pts if latest is None else max(latest, packet.pts)
     if decoding.damaged or not keys or len(set(pts)) < len(pts):
         return None
-    return _Table(sorted(pts), keys, decoded=False)
+    return PictureTable(array("q", sorted(pts)), keys, decoded=False)
