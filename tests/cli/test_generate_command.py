@@ -87,7 +87,8 @@ def test_several_clips_get_numbers(trained: Path, tmp_path: Path) -> None:
         (("--sampler", "ddim"), "trained otherwise"),
         (("--sampler", "magic"), "no sampler 'magic'"),
         (("--count", 0), "--count is 0"),
-        (("--seconds", 1e6), "GiB are free"),
+        (("--seconds", 1e6), "a clip has up to"),
+        (("--count", 1_000_000), "GiB are free"),
     ],
 )
 def test_wrong_arguments_are_told(trained: Path, tmp_path: Path, options: tuple, words: str) -> None:

@@ -403,7 +403,7 @@ def test_workers_draw_the_same_clips(mixed):
         assert torch.equal(batch.frames, expected.frames)
         assert torch.equal(batch.seconds, expected.seconds)
         assert torch.equal(batch.labels, expected.labels)
-        assert (batch.texts, batch.paths) == (expected.texts, expected.paths)
+        assert (batch.text, batch.paths) == (expected.text, expected.paths)
 
 
 def test_an_endless_order_shows_each_video_once_an_epoch():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
+MOST_FRAMES = 10_000  # beyond it no memory holds a clip that is made all at once
+
 
 def generate(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
@@ -113,6 +115,10 @@ def timelines(
     for name, value in (("--fps", fps), ("--seconds", seconds), ("--play-fps", play_fps)):
         if value is not None and not value > 0:
             raise BadArgument(f"{name} is {value:g}; expected more than 0")
+    if seconds * fps > MOST_FRAMES:
+        raise BadArgument(
+            f"{seconds:g} s at {fps:g} fps are {seconds * fps:.0f} frames; a clip has up to {MOST_FRAMES}"
+        )
     rate = Fraction(fps).limit_denominator(1001)
     if times is not None and speed is not None:
         raise BadArgument("--times and --speed both say when frames are; use one of them")
@@ -125,7 +131,7 @@ def timelines(
         world = Timeline.ramp(rate=rate, speed=[(t, v) for t, v in points])
         shown = Timeline.constant(seconds=points[-1][0] - points[0][0], rate=rate)
     else:
-        world = shown = Timeline.constant(seconds=seconds, rate=rate)
+        world = shown = Timeline.constant(seconds=Fraction(seconds).limit_denominator(10**6), rate=rate)
     if play_fps is not None:
         play = Fraction(play_fps).limit_denominator(1001)
         shown = Timeline(tuple(Fraction(i) / play for i in range(len(world))))

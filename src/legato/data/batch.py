@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
@@ -12,7 +14,7 @@ __all__ = ["NO_LABEL", "ClipBatch", "Source", "pixels_to_signal", "signal_to_pix
 NO_LABEL = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClipBatch:
     """Clips of equal length and size.
 
@@ -23,6 +25,8 @@ class ClipBatch:
         text: of each clip, "" where there is none.
         labels: class of each clip, `NO_LABEL` where there is none.
         drive: per-frame conditioning such as pose maps, -1 to 1, or None.
+        paths: the files, where clips come from files.
+        failures: videos that were drawn but could not be read, and had others drawn in their place.
     """
 
     frames: Float32[Tensor, "batch time 3 height width"]
@@ -31,6 +35,8 @@ class ClipBatch:
     text: tuple[str, ...]
     labels: Int64[Tensor, " batch"]
     drive: Float32[Tensor, "batch time drive_channels height width"] | None = None
+    paths: tuple[Path, ...] = ()
+    failures: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)

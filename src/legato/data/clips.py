@@ -12,22 +12,24 @@ frame to its last, whatever these turned out to be. No frame comes twice; where 
 its frames follow each other as they are.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from legato.data.batch import NO_LABEL, ClipBatch, Source, pixels_to_signal
 from legato.data.clip_frames import FrameCache, evenly_spaced
-from legato.data.clip_index import ClipIndex, Footage, SkippedVideo
+from legato.data.clip_index import ClipIndex, Footage, SkippedVideo, index_folder
 from legato.errors import BadArgument, CorruptVideo, LegatoError
 
-__all__ = ["Clip", "ClipBatch", "EndlessShuffle", "VideoClips", "collate_clips"]
+__all__ = ["Clip", "EndlessShuffle", "FolderClips", "VideoClips", "collate_clips"]
 
 # So many broken videos in a row are no accident: the disk is gone, or the folder was changed since it was looked at.
 MAX_DRAWS = 32
@@ -58,60 +60,21 @@ class Clip:
     failures: tuple[SkippedVideo, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class ClipBatch:
-    """Clips of one size and length, each with its own times.
-
-    Attributes:
-        frames: RGB, -1 to 1.
-        seconds: when the files show them, each clip counted from its first frame.
-        rate_known: of which clips a model may be told the rate.
-        texts: captions, or names of classes.
-        labels: numbers of the classes; None for clips without.
-        paths: the files.
-        failures: videos that were drawn but could not be read, and had others drawn in their place.
-    """
-
-    frames: Float32[Tensor, "batch time 3 height width"]
-    seconds: Float64[Tensor, "batch time"]
-    rate_known: Bool[Tensor, " batch"]
-    texts: tuple[str, ...]
-    labels: Int64[Tensor, " batch"] | None
-    paths: tuple[Path, ...]
-    failures: tuple[SkippedVideo, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def to(self, device: torch.device | str) -> "ClipBatch":
-        """The same batch with its tensors on another device."""
-        return replace(
-            self,
-            frames=self.frames.to(device),
-            seconds=self.seconds.to(device),
-            rate_known=self.rate_known.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-        )
-
-
 def collate_clips(clips: Sequence[Clip]) -> ClipBatch:
     """Puts clips into a batch; for `DataLoader(collate_fn=...)`.
 
     Raises:
-        BadArgument: no clips, clips of several sizes or lengths, or some with a label and some without.
+        BadArgument: no clips, or clips of several sizes or lengths.
     """
     sizes = {tuple(clip.frames.shape) for clip in clips}
     if len(sizes) != 1:
         raise BadArgument(f"got clips of shapes {sorted(sizes)}; expected one or more, all of one shape")
-    labels = [clip.label for clip in clips if clip.label is not None]
-    if len(labels) not in (0, len(clips)):
-        raise BadArgument("some clips have a label and some have none; draw a batch from one index")
     return ClipBatch(
         frames=torch.stack([clip.frames for clip in clips]),
         seconds=torch.stack([clip.seconds for clip in clips]),
         rate_known=torch.tensor([clip.rate_known for clip in clips]),
-        texts=tuple(clip.text for clip in clips),
-        labels=torch.tensor(labels) if labels else None,
+        text=tuple(clip.text for clip in clips),
+        labels=torch.tensor([NO_LABEL if clip.label is None else clip.label for clip in clips]),
         paths=tuple(clip.path for clip in clips),
         failures=tuple(failure for clip in clips for failure in clip.failures),
     )
@@ -132,13 +95,18 @@ class EndlessShuffle(Sampler[int]):
         if length < 1 or start < 0:
             raise BadArgument(f"length is {length} and start is {start}; expected 1 or more, and 0 or more")
         self._length, self._seed, self._start = length, seed, start
+        self._epoch = -1  # of the order at hand
 
     def __iter__(self) -> Iterator[int]:
-        epoch, place = divmod(self._start, self._length)
-        while True:
-            order = np.random.default_rng((self._seed, epoch)).permutation(self._length)
-            yield from (order[place:] + epoch * self._length).tolist()
-            epoch, place = epoch + 1, 0
+        return (self[place] for place in itertools.count(self._start))
+
+    def __getitem__(self, place: int) -> int:
+        """The number at a place, counted from the beginning of the first epoch."""
+        epoch, within = divmod(place, self._length)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng((self._seed, epoch)).permutation(self._length)
+            self._epoch = epoch
+        return int(self._order[within]) + epoch * self._length
 
 
 class VideoClips(Dataset[Clip]):
@@ -262,7 +230,7 @@ class VideoClips(Dataset[Clip]):
     ) -> Clip:
         stamps, base = footage.pts[places].tolist(), footage.time_base
         return Clip(
-            frames=pixels.float().div_(127.5).sub_(1),
+            frames=pixels_to_signal(pixels),
             seconds=torch.tensor([float((stamp - stamps[0]) * base) for stamp in stamps], dtype=torch.float64),
             rate_known=footage.rate_known,
             text=footage.text,
@@ -307,6 +275,60 @@ class VideoClips(Dataset[Clip]):
         while interval > low and evenly_spaced(seconds, 0, self._frames, interval) is None:
             interval = max(low, 0.95 * interval)  # uneven times took more room than the mean
         return interval
+
+
+class FolderClips(Source):
+    """Training batches from a folder of videos: classes as folders, or captions; see `index_folder`.
+
+    Args:
+        folder: of the videos.
+        side_px: of the square clips.
+        frames: of a clip.
+        clips_per_batch: so many.
+        interval_seconds: see `VideoClips`.
+        captions: a file of captions, where it is not in the folder.
+        seed: of everything.
+        cache_bytes: see `VideoClips`.
+
+    Attributes:
+        index: what was found, and what was skipped.
+        clips: from which batches are put together.
+
+    Raises:
+        LegatoError: see `index_folder` and `VideoClips`.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        side_px: int = 64,
+        frames: int = 16,
+        clips_per_batch: int = 8,
+        interval_seconds: float | tuple[float, float] | None = None,
+        captions: str | None = None,
+        seed: int = 0,
+        cache_bytes: int = 2**30,
+    ) -> None:
+        if clips_per_batch < 1:
+            raise BadArgument(f"clips_per_batch is {clips_per_batch}; expected 1 or more")
+        self.side_px = side_px
+        self.index = index_folder(Path(folder), captions=Path(captions) if captions else None)
+        self.clips = VideoClips(
+            self.index,
+            frames=frames,
+            height=side_px,
+            width=side_px,
+            interval_seconds=interval_seconds,
+            seed=seed,
+            cache_bytes=cache_bytes,
+        )
+        self._each = clips_per_batch
+        self._order = EndlessShuffle(len(self.clips), seed=seed)
+
+    def __call__(self, number: int) -> ClipBatch:
+        """See `Source`."""
+        begin = number * self._each
+        return collate_clips([self.clips[self._order[place]] for place in range(begin, begin + self._each)])
 
 
 def _interval_range(given: float | tuple[float, float] | None) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ from typing import Any, cast, get_args
 import torch
 
 from legato.data.batch import Source
+from legato.data.clips import FolderClips
 from legato.data.physics import KINDS
 from legato.data.synthetic import Physics, Puppets
 from legato.data.vocabulary import VOCABULARY
@@ -27,7 +28,7 @@ from legato.generate.training import Training
 
 __all__ = ["SOURCES", "Recipe", "read_recipe"]
 
-SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets}
+SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets, "folder": FolderClips}
 NESTED: dict[str, Callable[..., Any]] = {"training.levels": Levels, "objective.matching": EquilibriumMatching}
 SECTIONS = ("model", "objective", "data", "training")
 
@@ -95,16 +96,25 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         wanted = "hidden" if objective_made.hidden else "frame or sample"
         raise BadArgument(f"model.noise is {getattr(made, 'noise', 'frame')}; this objective needs it {wanted}")
     side = cast(Any, source).side_px
+    classes = _classes(source)
+    if 0 < (wanted_classes := sections["model"].get("classes") or 0) < len(classes):
+        raise BadArgument(f"model.classes is {wanted_classes}; the data has {len(classes)}: {', '.join(classes)}")
     generator = VideoGenerator(
         made,
         objective_made,
         side,
         side,
-        classes=KINDS if source_kind is Physics and sections["model"].get("classes") else (),
+        classes=classes if wanted_classes else (),
         words=tuple(VOCABULARY) if source_kind is Puppets and sections["model"].get("text_bytes") else (),
         trained={"recipe": path.name},
     )
     return Recipe(generator, source, settings)
+
+
+def _classes(source: Source) -> tuple[str, ...]:
+    if isinstance(source, FolderClips):
+        return source.index.classes
+    return KINDS if isinstance(source, Physics) else ()
 
 
 def _kind(section: str, values: dict[str, Any], kinds: Mapping[str, Any]) -> Any:
