@@ -19,7 +19,7 @@ class ClipBatch:
     """Clips of equal length and size.
 
     Attributes:
-        frames: RGB, -1 to 1.
+        frames: RGB, -1 to 1; or latents.
         seconds: of each frame on the clip's own clock.
         rate_known: whether a clip's seconds can be believed; where not, they count frames at a nominal rate.
         text: of each clip, "" where there is none.
@@ -29,7 +29,7 @@ class ClipBatch:
         failures: videos that were drawn but could not be read, and had others drawn in their place.
     """
 
-    frames: Float32[Tensor, "batch time 3 height width"]
+    frames: Float32[Tensor, "batch time channels height width"]
     seconds: Float64[Tensor, "batch time"]
     rate_known: Bool[Tensor, " batch"]
     text: tuple[str, ...]

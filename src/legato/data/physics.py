@@ -17,13 +17,14 @@ from legato.data.paths import Circular, Linear, Number, Oscillating, Pair, Path,
 from legato.data.scenes import Disc, Scene, Texture, Times, World, float64_seconds
 from legato.errors import BadArgument
 
-__all__ = ["KINDS", "Bounce", "Kind", "Trial", "random_trial", "track"]
+__all__ = ["KINDS", "LAWFUL_GRAVITY", "Bounce", "Kind", "Trial", "random_trial", "track"]
 
 Kind = Literal["line", "bounce", "swing", "turn"]
 KINDS: tuple[Kind, ...] = ("line", "bounce", "swing", "turn")
 
 DISC_RGB = (255, 60, 40)
 RADIUS = 0.09
+LAWFUL_GRAVITY = 2.0
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,17 @@ class Trial(World):
         return torch.lerp(ground, disc.float(), cover).round().to(torch.uint8)
 
 
-def random_trial(numbers: torch.Generator, kind: Kind | None = None, seconds: float = 2.0) -> Trial:
+def random_trial(
+    numbers: torch.Generator, kind: Kind | None = None, seconds: float = 2.0, *, lawful: bool = False
+) -> Trial:
     """A trial with a random hidden speed, whose thing stays in the frame for so many seconds.
 
     Args:
         numbers: what to draw from.
         kind: of motion; drawn where it is None.
         seconds: how long a straight path has to stay inside.
+        lawful: one law for all instead of a hidden speed, so that the picture tells the time: gravity is
+            `LAWFUL_GRAVITY`, and what swings or turns is slower the wider it goes, as a pendulum of that length.
     """
     if kind is None:
         kind = KINDS[int(torch.randint(len(KINDS), (1,), generator=numbers))]
@@ -119,17 +124,23 @@ def random_trial(numbers: torch.Generator, kind: Kind | None = None, seconds: fl
         start = tuple(0.12 + (0.76 - way * abs(v)) * u + (way * abs(v) if v < 0 else 0) for v, u in ((x, c), (y, d)))
         path = Linear((start[0], start[1]), (speed * x, speed * y))
     elif kind == "bounce":
-        speed = 0.8 * 4.0**a
+        speed = LAWFUL_GRAVITY if lawful else 0.8 * 4.0**a
         path = Bounce((0.2 + 0.6 * b, 0.15 + 0.3 * c), 0.88, speed, 0.0)
     elif kind == "swing":
-        speed = 0.3 * 4.0**a
         reach = 0.15 + 0.2 * b
+        speed = _pendulum(reach) if lawful else 0.3 * 4.0**a
         turn = 2 * math.pi * c
         path = Oscillating((0.5, 0.5), (reach * math.cos(turn), reach * math.sin(turn)), 1 / speed, d)
     else:
-        speed = 0.2 * 4.0**a
-        path = Circular((0.5, 0.5), 0.2 + 0.15 * b, 1 / speed, d)
+        reach = 0.2 + 0.15 * b
+        speed = _pendulum(reach) if lawful else 0.2 * 4.0**a
+        path = Circular((0.5, 0.5), reach, 1 / speed, d)
     return Trial(kind, float(speed), path, (grey, grey, grey * 1.1))
+
+
+def _pendulum(reach: float) -> float:
+    """Swings per second of a pendulum as long as its reach."""
+    return math.sqrt(LAWFUL_GRAVITY / reach) / (2 * math.pi)
 
 
 def track(pixels: UInt8[Tensor, "time 3 height width"]) -> Float64[Tensor, "time 2"]:

@@ -6,7 +6,7 @@ Bundled generators are found by name without a network.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from legato.errors import BadArgument, ModelNotFound
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
+from legato.generate.latents import Latents, Pixels, load_latents, save_latents
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
 from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
 from legato.generate.unet3d import VideoUNet3D
@@ -85,7 +86,7 @@ class VideoGenerator:
         width: of the same.
         classes: names of its classes.
         words: the words that its texts are made of, or empty where any are.
-        longest_seconds: the longest clip of its training.
+        latents: the space it works in.
         trained: what is worth knowing of its training: steps, data, recipe.
     """
 
@@ -95,7 +96,7 @@ class VideoGenerator:
     width: int
     classes: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
-    longest_seconds: float = 0.0
+    latents: Latents = field(default_factory=Pixels)
     trained: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -115,12 +116,13 @@ class VideoGenerator:
             model_class = MODELS[settings.pop("model")]
             objective = _objective(settings.pop("objective"))
             model = model_class(**json.loads((folder / "config.json").read_text()))
+            latents = load_latents(settings.pop("latents", {"kind": "pixels"}), folder)
             own = {f.name for f in fields(cls)}
             rest = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items() if key in own}
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise BadArgument(f"{folder} is not a generator that this legato can read: {error}") from error
         load_weights(model, folder / "model.safetensors")
-        return cls(model=model.to(device).eval(), objective=objective, **rest)
+        return cls(model=model.to(device).eval(), objective=objective, latents=latents.to(device), **rest)
 
     def save_pretrained(self, folder: Path, *, half: bool = True) -> None:
         """Write the generator to a folder, complete or not at all.
@@ -145,7 +147,8 @@ class VideoGenerator:
         settings = {
             "model": type(self.model).__name__,
             "objective": {"kind": _name_of(self.objective), **asdict(self.objective)},  # type: ignore[call-overload]
-            **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "objective")},
+            "latents": save_latents(self.latents, part),
+            **{name: getattr(self, name) for name in ("height", "width", "classes", "words", "trained")},
         }
         (part / SETTINGS_NAME).write_text(json.dumps(settings, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
@@ -161,15 +164,16 @@ class VideoGenerator:
             told: called after each step with its number.
 
         Returns:
-            RGB (or latents) from -1 to 1, about. Given frames are bit for bit as they were.
+            RGB from -1 to 1, about. Without latents, given frames are bit for bit as they were.
 
         Raises:
             BadArgument: the model cannot do what is asked.
         """
         self.check(ask)
         device = next(self.model.parameters()).device
-        channels: int = self.model.channels  # type: ignore[assignment]
-        start_noise = noise_at(ask.seconds, (channels, self.height, self.width), list(ask.seeds)).to(device)
+        ask = self.within_latents(ask)
+        rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
+        start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
         given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
         start = Start(start_noise, given, known.to(device))
@@ -179,7 +183,21 @@ class VideoGenerator:
             clips = now
             if told:
                 told(number)
-        return clips
+        return self.latents.decode(clips)
+
+    def within_latents(self, ask: Ask) -> Ask:
+        """The ask with latent frames, their times, and given frames encoded; a latent is known if all of it is."""
+        if isinstance(self.latents, Pixels):
+            return ask
+        seconds = self.latents.seconds(ask.seconds)
+        if ask.given is None or ask.known is None:
+            return replace(ask, seconds=seconds)
+        groups = [self.latents.latent_of(frame) for frame in range(ask.seconds.shape[1])]
+        known = torch.ones(seconds.shape, dtype=torch.bool)
+        for frame, group in enumerate(groups):
+            known[:, group] &= ask.known[:, frame].cpu()
+        shown = torch.where(ask.known[:, :, None, None, None], ask.given, 0.0)
+        return replace(ask, seconds=seconds, given=self.latents.encode(shown), known=known)
 
     def denoiser(self, ask: Ask) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""
@@ -237,6 +255,7 @@ class VideoGenerator:
         """About how much sampling needs beside the weights: a block's activations and the clip."""
         batch, time = ask.seconds.shape
         patch, width = getattr(self.model, "patch_px", 4), getattr(self.model, "width", 256)
+        patch *= self.latents.stride_px
         tokens = batch * time * max(1, self.height // patch) * max(1, self.width // patch)
         return int(4 * (14 * tokens * width + 6 * batch * time * 3 * self.height * self.width))
 

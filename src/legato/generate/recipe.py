@@ -23,6 +23,7 @@ from legato.data.vocabulary import VOCABULARY
 from legato.errors import BadArgument
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.generator import MODELS, OBJECTIVES, VideoGenerator
+from legato.generate.latents import load_latents
 from legato.generate.objectives import Levels
 from legato.generate.training import Training
 
@@ -30,7 +31,7 @@ __all__ = ["SOURCES", "Recipe", "read_recipe"]
 
 SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets, "folder": FolderClips}
 NESTED: dict[str, Callable[..., Any]] = {"training.levels": Levels, "objective.matching": EquilibriumMatching}
-SECTIONS = ("model", "objective", "data", "training")
+SECTIONS = ("model", "objective", "data", "latents", "training")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         wanted = "hidden" if objective_made.hidden else "frame or sample"
         raise BadArgument(f"model.noise is {getattr(made, 'noise', 'frame')}; this objective needs it {wanted}")
     side = cast(Any, source).side_px
+    latents = load_latents({"kind": "pixels", **sections["latents"]}, Path(sections["latents"].get("name", "")))
+    if latents.channels != made.channels:
+        raise BadArgument(f"model.channels is {made.channels}; these latents have {latents.channels}")
     classes = _classes(source)
     if 0 < (wanted_classes := sections["model"].get("classes") or 0) < len(classes):
         raise BadArgument(f"model.classes is {wanted_classes}; the data has {len(classes)}: {', '.join(classes)}")
@@ -106,6 +110,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         side,
         classes=classes if wanted_classes else (),
         words=tuple(VOCABULARY) if source_kind is Puppets and sections["model"].get("text_bytes") else (),
+        latents=latents,
         trained={"recipe": path.name},
     )
     return Recipe(generator, source, settings)

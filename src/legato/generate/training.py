@@ -7,7 +7,7 @@ had happened, bit for bit on a CPU.
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from legato.clock import load_older
 from legato.data.batch import NO_LABEL, ClipBatch, Source
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate.generator import VideoGenerator
+from legato.generate.latents import Pixels
 from legato.generate.objectives import Levels, Objective, masked_mean, random_levels
 
 __all__ = ["Progress", "Training", "random_known", "step_loss", "train"]
@@ -130,6 +131,15 @@ def random_known(batch: int, time: int, share: float, numbers: torch.Generator) 
     return known
 
 
+def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
+    """The batch in the generator's latents."""
+    latents = generator.latents
+    if isinstance(latents, Pixels):
+        return batch
+    with torch.no_grad():
+        return replace(batch, frames=latents.encode(batch.frames), seconds=latents.seconds(batch.seconds))
+
+
 def step_loss(
     model: nn.Module, objective: Objective, settings: Training, batch: ClipBatch, numbers: torch.Generator
 ) -> Float[Tensor, ""]:
@@ -228,7 +238,7 @@ def train(
             number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
             numbers = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
             set_seed(settings.seed * 7919 + number)
-            batch = source(number).to(accelerator.device)
+            batch = encoded(source(number).to(accelerator.device), generator)
             with accelerator.autocast():
                 loss = step_loss(wrapped, generator.objective, settings, batch, numbers) / settings.accumulate
             total += float(loss.detach())

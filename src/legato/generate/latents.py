@@ -1,0 +1,259 @@
+"""Where a generator works: on pixels, in the latents of a small autoencoder, or in those of diffusers' video VAEs.
+
+Every kind maps frames and their seconds to latent frames and theirs, and back.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from legato.errors import BadArgument, ModelNotFound, UnsupportedModel
+
+__all__ = ["DiffusersLatents", "Latents", "Pixels", "TinyAutoencoder", "load_latents", "save_latents"]
+
+Video = Float[Tensor, "batch time 3 height width"]
+Latent = Float[Tensor, "batch latent_time channels rows columns"]
+Seconds = Float64[Tensor, "batch time"]
+
+
+class Latents(ABC):
+    """A space to generate in.
+
+    Attributes:
+        channels: of a latent frame.
+        stride_px: pixels to a latent, in both directions.
+        stride_frames: frames to a latent frame; over 1 the first frame has a latent of its own.
+    """
+
+    channels: int
+    stride_px: int
+    stride_frames: int = 1
+
+    @abstractmethod
+    def encode(self, frames: Video) -> Latent:
+        """Latents of frames from -1 to 1, of about unit variance."""
+
+    @abstractmethod
+    def decode(self, latents: Latent) -> Video:
+        """Frames of latents."""
+
+    def to(self, device: torch.device | str) -> "Latents":
+        """The same on a device."""
+        return self
+
+    def latent_frames(self, frames: int) -> int:
+        """How many latent frames a clip has.
+
+        Raises:
+            BadArgument: the clip has no whole number of them.
+        """
+        if (frames - 1) % self.stride_frames:
+            k = (frames - 1) // self.stride_frames
+            lower, upper = k * self.stride_frames + 1, (k + 1) * self.stride_frames + 1
+            raise BadArgument(
+                f"clip has {frames} frames; these latents take 1 + multiples of {self.stride_frames}: use {lower} or "
+                f"{upper}"
+            )
+        return (frames - 1) // self.stride_frames + 1
+
+    def seconds(self, seconds: Seconds) -> Float64[Tensor, "batch latent_time"]:
+        """Times of the latent frames: of the first frame, then means over each group of frames."""
+        batch, frames = seconds.shape
+        self.latent_frames(frames)
+        if self.stride_frames == 1:
+            return seconds
+        groups = seconds[:, 1:].reshape(batch, -1, self.stride_frames).mean(-1)
+        return torch.cat([seconds[:, :1], groups], 1)
+
+    def latent_of(self, frame: int) -> int:
+        """The latent frame that a frame is in."""
+        return -(-frame // self.stride_frames)
+
+
+class Pixels(Latents):
+    """No latents: frames as they are."""
+
+    channels, stride_px, stride_frames = 3, 1, 1
+
+    def encode(self, frames: Video) -> Latent:
+        """The frames."""
+        return frames
+
+    def decode(self, latents: Latent) -> Video:
+        """The latents."""
+        return latents
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class TinyAutoencoder(nn.Module, Latents, PyTorchModelHubMixin, library_name="legato", license="apache-2.0"):
+    """A small convolutional autoencoder, frame by frame; latents are bounded by a tanh and scaled to unit variance.
+
+    Args:
+        channels: of a latent.
+        widths: channels of its levels from the finest; each but the last halves the frame.
+    """
+
+    def __init__(self, channels: int = 8, widths: Sequence[int] = (32, 64, 96, 96)):
+        super().__init__()
+        widths = tuple(widths)
+        if len(widths) < 2 or any(width % 8 for width in widths):
+            raise BadArgument(f"widths are {widths}; expected two or more multiples of 8")
+        self.channels, self.stride_px, self.stride_frames = channels, 2 ** (len(widths) - 1), 1
+        down: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        for a, b in itertools.pairwise(widths):
+            down += [_Residual(a), nn.Conv2d(a, b, 4, 2, 1)]
+        self.encoder = nn.Sequential(*down, _Residual(widths[-1]), nn.Conv2d(widths[-1], channels, 1))
+        up: list[nn.Module] = [nn.Conv2d(channels, widths[-1], 1), _Residual(widths[-1])]
+        for a, b in zip(widths[::-1], widths[-2::-1], strict=False):
+            up += [nn.Upsample(scale_factor=2.0), nn.Conv2d(a, b, 3, padding=1), _Residual(b)]
+        self.decoder = nn.Sequential(*up, nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 3, 3, padding=1))
+        self.register_buffer("scale", torch.ones(channels))
+
+    def encode(self, frames: Video) -> Latent:
+        """See `Latents`."""
+        b, t = frames.shape[:2]
+        _check_size(frames, self.stride_px)
+        raw = torch.tanh(self.encoder(frames.flatten(0, 1)) / 3) * 3 / self.scale[:, None, None]
+        return raw.unflatten(0, (b, t))
+
+    def decode(self, latents: Latent) -> Video:
+        """See `Latents`."""
+        b, t = latents.shape[:2]
+        frames: Tensor = self.decoder(latents.flatten(0, 1) * self.scale[:, None, None])
+        return frames.unflatten(0, (b, t))
+
+
+class DiffusersLatents(Latents):
+    """The latents of one of diffusers' VAEs: of images frame by frame, or of video with strides in time.
+
+    Args:
+        vae: such as `AutoencoderKL`, `AutoencoderKLWan`, `AutoencoderKLLTXVideo` or `AutoencoderKLCogVideoX`; it stays
+            as it is.
+        name: by which it can be loaded again.
+
+    Raises:
+        UnsupportedModel: it is something else.
+    """
+
+    def __init__(self, vae: nn.Module, name: str = ""):
+        config: Any = vae.config
+        self.vae, self.name = vae.eval().requires_grad_(False), name
+        self.video = getattr(vae, "use_framewise_encoding", None) is not None or _takes_video(vae)
+        self.channels = int(config.get("latent_channels") or config.get("z_dim") or 0)
+        if not self.channels:
+            raise UnsupportedModel(f"{type(vae).__name__} has neither latent_channels nor z_dim; is it a VAE?")
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        shape = (1, self.channels, 1, 1, 1)
+        self._mean = torch.tensor(mean).view(shape) if mean else torch.zeros(shape)
+        self._std = torch.tensor(std).view(shape) if std else torch.ones(shape) / float(config.get("scaling_factor", 1))
+        self.stride_px, self.stride_frames = self._strides()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "DiffusersLatents":
+        """Load a VAE by name or folder; its class is read from its configuration.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        import diffusers
+
+        try:
+            config = diffusers.AutoencoderKL.load_config(str(name_or_path), **options)
+            kind = getattr(diffusers, config["_class_name"])
+            return cls(kind.from_pretrained(str(name_or_path), **options), str(name_or_path))
+        except (OSError, KeyError, AttributeError) as error:
+            raise ModelNotFound(f"no VAE of diffusers at '{name_or_path}': {error}") from error
+
+    def to(self, device: torch.device | str) -> "DiffusersLatents":
+        """The same on a device."""
+        self.vae.to(device)
+        return self
+
+    def encode(self, frames: Video) -> Latent:
+        """See `Latents`; the mean of the posterior."""
+        _check_size(frames, self.stride_px)
+        self.latent_frames(frames.shape[1])
+        with torch.no_grad():
+            if self.video:
+                raw = self.vae.encode(frames.transpose(1, 2)).latent_dist.mode()  # type: ignore[operator]
+            else:
+                flat = self.vae.encode(frames.flatten(0, 1)).latent_dist.mode()  # type: ignore[operator]
+                raw = flat.unflatten(0, frames.shape[:2]).transpose(1, 2)
+        return ((raw - self._mean.to(raw)) / self._std.to(raw)).transpose(1, 2)
+
+    def decode(self, latents: Latent) -> Video:
+        """See `Latents`."""
+        raw = latents.transpose(1, 2)
+        raw = raw * self._std.to(raw) + self._mean.to(raw)
+        with torch.no_grad():
+            if self.video:
+                frames: Tensor = self.vae.decode(raw).sample.transpose(1, 2)  # type: ignore[operator]
+                return frames
+            flat: Tensor = self.vae.decode(raw.transpose(1, 2).flatten(0, 1)).sample  # type: ignore[operator]
+        return flat.unflatten(0, latents.shape[:2])
+
+    def _strides(self) -> tuple[int, int]:
+        """How much it shrinks, as it says itself, or from its blocks."""
+        vae: Any = self.vae
+        space = getattr(vae, "spatial_compression_ratio", None) or vae.config.get("scale_factor_spatial")
+        time = getattr(vae, "temporal_compression_ratio", None) or vae.config.get("scale_factor_temporal")
+        if vae.config.get("temperal_downsample") is not None:  # Wan's configurations spell it so
+            blocks = list(vae.config["temperal_downsample"])
+            return 2 ** len(blocks), 2 ** sum(blocks)
+        if space is None:
+            space = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        return int(space), int(time or 1) if self.video else 1
+
+
+def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
+    """The latents that a generator in a folder works in.
+
+    Raises:
+        BadArgument: they are of no known kind.
+    """
+    kind = settings.get("kind")
+    if kind == "pixels":
+        return Pixels()
+    if kind == "tiny":
+        made: Latents = TinyAutoencoder.from_pretrained(str(folder / "latents")).eval().requires_grad_(False)
+        return made
+    if kind == "diffusers":
+        return DiffusersLatents.from_pretrained(settings["name"])
+    raise BadArgument(f"latents.kind is {kind!r}; expected pixels, tiny or diffusers")
+
+
+def save_latents(latents: Latents, folder: Path) -> dict[str, Any]:
+    """Write them beside a generator where they are ours, and say what `load_latents` needs."""
+    if isinstance(latents, TinyAutoencoder):
+        latents.save_pretrained(folder / "latents")
+        return {"kind": "tiny"}
+    return {"kind": "diffusers", "name": latents.name} if isinstance(latents, DiffusersLatents) else {"kind": "pixels"}
+
+
+def _takes_video(vae: nn.Module) -> bool:
+    """Whether its convolutions are in three dimensions."""
+    return any(isinstance(module, nn.Conv3d) for module in vae.modules())
+
+
+def _check_size(frames: Video, stride_px: int) -> None:
+    height, width = frames.shape[-2:]
+    if height % stride_px or width % stride_px:
+        raise BadArgument(f"frames are {width}x{height}; these latents take multiples of {stride_px} both ways")
