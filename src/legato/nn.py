@@ -112,7 +112,8 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if turning is not None:
             q, k = turning(q), turning(k)
-        seen = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), attn_mask=mask)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # each (b, heads, n, head_dim)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(seen.transpose(1, 2).reshape(b, n, c))
 
 

@@ -149,7 +149,8 @@ class VideoDiT(
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for layer in (self.condition[1], self.final_condition[1], self.project, *([self.pull] if self.pull else [])):
+        silent: list[Any] = [self.condition[1], self.final_condition[1], self.project]
+        for layer in silent + ([self.pull] if self.pull else []):
             nn.init.zeros_(layer.weight)
 
     def forward(

@@ -118,7 +118,9 @@ class VideoGenerator:
             model = model_class(**json.loads((folder / "config.json").read_text()))
             latents = load_latents(settings.pop("latents", {"kind": "pixels"}), folder)
             own = {f.name for f in fields(cls)}
-            rest = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items() if key in own}
+            rest: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in settings.items() if key in own
+            }
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise BadArgument(f"{folder} is not a generator that this legato can read: {error}") from error
         load_weights(model, folder / "model.safetensors")
@@ -142,7 +144,7 @@ class VideoGenerator:
         if half:
             state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})
-        config = self.model._hub_mixin_config  # type: ignore[union-attr]
+        config = self.model._hub_mixin_config
         (part / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         settings = {
             "model": type(self.model).__name__,

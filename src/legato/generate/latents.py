@@ -111,6 +111,8 @@ class TinyAutoencoder(nn.Module, Latents, PyTorchModelHubMixin, library_name="le
         widths: channels of its levels from the finest; each but the last halves the frame.
     """
 
+    scale: Tensor
+
     def __init__(self, channels: int = 8, widths: Sequence[int] = (32, 64, 96, 96)):
         super().__init__()
         widths = tuple(widths)

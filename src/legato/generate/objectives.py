@@ -152,7 +152,9 @@ class Diffusion(Objective):
     def _alphas(self) -> Tensor:
         from diffusers import DDPMScheduler
 
-        return DDPMScheduler(**self.scheduler_options).alphas_cumprod
+        scheduler: Any = DDPMScheduler(**self.scheduler_options)
+        alphas: Tensor = scheduler.alphas_cumprod
+        return alphas
 
     def _parts(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Share of the clean clip and of the noise at the levels."""

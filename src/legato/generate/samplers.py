@@ -4,6 +4,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -190,7 +191,7 @@ class DiffusersSampler(Sampler):
             options.pop("clip_sample")
         else:
             options["timestep_spacing"] = "trailing"
-        scheduler = kind(**options)
+        scheduler: Any = kind(**options)
         scheduler.set_timesteps(self.count)
         numbers = torch.Generator().manual_seed(self.seed)
         x = start.kept(start.noise)

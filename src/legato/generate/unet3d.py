@@ -1,6 +1,7 @@
 """VideoUNet3D: diffusers' UNet3D told the order of frames, with text; one noise level for a clip."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -60,7 +61,7 @@ class VideoUNet3D(
         self.channels, self.patch_px = channels, 2 ** (len(widths) - 1)
         self.text = ByteText(text_width, text_bytes)
         levels = len(widths)
-        unet = UNet3DConditionModel(
+        unet: Any = UNet3DConditionModel(
             in_channels=channels,
             out_channels=channels,
             block_out_channels=tuple(widths),
@@ -71,7 +72,9 @@ class VideoUNet3D(
             cross_attention_dim=text_width,
             attention_head_dim=16,
         )
-        self.unet = WithFramePositions(unet, channels, frames, zero_init=zero_positions) if positions else unet
+        self.unet: nn.Module = (
+            WithFramePositions(unet, channels, frames, zero_init=zero_positions) if positions else unet
+        )
 
     def forward(
         self,
