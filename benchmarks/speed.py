@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.about import about
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.about import about
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.data.physics import KINDS, random_trial, track
 from legato.generate import Ask, VideoGenerator

@@ -4,8 +4,8 @@
     python recipes/rate_estimator.py test
 
 Clips are discs that bounce, swing and turn under one gravity, at an even interval drawn evenly in the logarithm from
-1/60 to 1/12 s. `train` goes on where it was stopped; `test` prints the mean absolute percentage error on clips with other
-seeds, for each kind of motion.
+1/60 to 1/12 s. `train` goes on where it was stopped; `test` prints the mean absolute percentage error on clips with
+other seeds, for each kind of motion.
 """
 
 import argparse

@@ -66,6 +66,9 @@ def generate(
         guidance=guidance,
     )
     generator.check(ask)
+    if out.suffix.lower() not in (".mp4", ".webm", ".gif", ".mkv", ".mov", ".m4v"):
+        raise BadArgument(f"--out is {out}; expected a video's ending: .mp4, .webm or .gif")
+    out.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with stepped(made_sampler, quiet) as told:
         clips = signal_to_pixels(generator.sample(ask, made_sampler, told))
