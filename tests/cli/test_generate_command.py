@@ -33,7 +33,10 @@ def call(*arguments: object) -> str:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "r.yaml").write_text(RECIPE)
-    assert "trained for 2 steps" in call("train", folder / "r.yaml", "--out", folder / "out", "--quiet")
+    told = call("train", folder / "r.yaml", "training.sample_every=2", "--out", folder / "out", "--quiet")
+    assert "trained for 2 steps" in told
+    assert (folder / "out" / "samples-000002.png").stat().st_size > 500
+    assert list((folder / "out" / "logs").glob("events*"))
     return folder / "out" / "final"
 
 

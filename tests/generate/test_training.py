@@ -202,3 +202,27 @@ def test_timelines_are_even_at_the_rates_or_between_them() -> None:
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(BadArgument, match=r"training\.precision is 'fp8'"):
         Training(precision="fp8")
+
+
+def test_a_folder_of_real_files_is_learned_from(tmp_path: Path, recipe: Path) -> None:
+    from legato.data.puppets import random_puppet
+    from legato.video import Timeline, write_video
+
+    for number, word in enumerate(("hello", "yes", "no")):
+        (tmp_path / "signs" / word).mkdir(parents=True)
+        puppet = random_puppet(torch.Generator().manual_seed(number), text=word)
+        clip = puppet.frames(Timeline.constant(seconds=1, rate=12 + 6 * number), 24, 32)
+        write_video(clip, tmp_path / "signs" / word / "a.mp4")
+    (tmp_path / "signs" / "no" / "broken.mp4").write_bytes(b"broken")
+    data = f"data={{kind: folder, folder: {tmp_path / 'signs'}, side_px: 16, frames: 6, clips_per_batch: 3}}"
+    made = read_recipe(recipe, [data, "model.text_bytes=16"])
+    batch = made.source(0)
+    assert sorted(batch.text) == ["hello", "no", "yes"]
+    rates = {
+        text: round(1 / float(steps[0])) for text, steps in zip(batch.text, batch.seconds.diff(dim=1), strict=True)
+    }
+    assert rates == {"hello": 12, "yes": 18, "no": 24}
+    out = train(made.generator, made.source, made.settings, tmp_path / "out", log=False)
+    assert out.classes == ("hello", "no", "yes")
+    with pytest.raises(BadArgument, match=r"model\.classes is 2; the data has 3"):
+        read_recipe(recipe, [data, "model.classes=2"])

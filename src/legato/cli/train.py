@@ -1,9 +1,12 @@
 """`legato train`: train a generator by a recipe, or go on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from legato.generate import VideoGenerator
 
 __all__ = ["train"]
 
@@ -62,5 +65,26 @@ def train(
                 left = each * (made.settings.steps - now.step) / 60
                 print(f"step {now.step} loss {mean:.4f} {each:.2f} s/step, {left:.0f} min left", flush=True)
 
-        run(made.generator, made.source, made.settings, folder, told=told)
+        run(made.generator, made.source, made.settings, folder, told=told, sheet=sample_sheet)
     typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps")
+
+
+def sample_sheet(generator: "VideoGenerator", path: Path) -> None:
+    """Four clips of two seconds at 8 frames a second, of the first classes or words that the generator knows."""
+    import torch
+
+    from legato.data.batch import signal_to_pixels
+    from legato.generate import Ask
+    from legato.generate.samplers import default_sampler
+    from legato.report.sheets import contact_sheet
+
+    frames = 1 + 16 // generator.latents.stride_frames * generator.latents.stride_frames
+    seconds = torch.arange(frames, dtype=torch.float64) / 8
+    known = len(generator.classes)
+    ask = Ask(
+        seconds.repeat(4, 1),
+        range(4),
+        text=generator.words[:4] if generator.words else None,
+        labels=torch.arange(4) % known if known else None,
+    )
+    contact_sheet(path, signal_to_pixels(generator.sample(ask, default_sampler(generator.objective, 20))), seconds)
