@@ -134,11 +134,12 @@ class Freezes(Metric):
                 )
             ]
         repeat = pairs & (largest <= self.exact_levels)
-        lively = pairs & (largest > self.exact_levels)
-        for at in np.flatnonzero(lively & (change < 1)):
-            near = lively & (np.abs(seconds - seconds[at]) <= self.reach_seconds)
-            near[at] = False
-            repeat[at] = near.sum() >= 2 and change[at] < self.faint_share * np.median(change[near])
+        lively = np.flatnonzero(pairs & ~repeat)
+        times, changes, reach = seconds[lively], change[lively], self.reach_seconds + 1e-6
+        first, last = np.searchsorted(times, times - reach), np.searchsorted(times, times + reach, side="right")
+        for at in np.flatnonzero(changes < 1):
+            near = np.concatenate([changes[first[at] : at], changes[at + 1 : last[at]]])
+            repeat[lively[at]] = len(near) >= 2 and changes[at] < self.faint_share * np.median(near)
         curve, longest, run = Curve(), 0.0, 0.0
         for at in np.flatnonzero(pairs):
             run = run + intervals[at] if repeat[at] else 0.0

@@ -17,6 +17,7 @@ __all__ = ["Seams", "found_period"]
 
 LEAST_REPEATS = 3
 LEAST_SCORE = 10.0
+LONGEST_PERIOD = 256
 
 
 @dataclass
@@ -101,29 +102,34 @@ class Seams(Metric):
 def found_period(jump: Float64[np.ndarray, " time"]) -> tuple[int, int]:
     """The period and the first frame of jumps that come back every so many frames; (0, 0) where none stands out.
 
-    Each period and phase with three or more repeats is scored by how many standard errors the mean of its frames lies
-    over the rest, in ranks, so that one large jump counts no more than another. A seam's period scores highest:
-    its multiples have fewer frames, its divisors mix others in.
+    Each period from 2 to 256 frames and each phase with three or more repeats is scored by how many standard errors the
+    median of its frames lies over that of all, each capped, so that one large jump counts no more than another. Four in
+    five of them have to jump, all where there are fewer than six. A seam's period scores highest: its multiples have
+    fewer frames, its divisors mix others in.
+
+    Args:
+        jump: how far each frame jumps relative to those around, not a number where that is not known; frame 0 begins no
+            piece.
     """
     known = np.flatnonzero(np.isfinite(jump))
     if len(known) < 2 * LEAST_REPEATS:
         return 0, 0
-    ranks = np.full(len(jump), np.nan)
-    values = jump[known]
-    ranks[known] = np.minimum(values, np.quantile(values, 0.5) * 8)
-    centre, spread = float(np.median(ranks[known])), float(np.median(np.abs(values - np.median(values)))) * 1.4826
-    spread = max(spread, 0.02 * centre, 1e-9)
+    centre = float(np.median(jump[known]))
+    spread = max(float(np.median(np.abs(jump[known] - centre))) * 1.4826, 0.02 * centre, 1e-9)
+    later = np.minimum(jump[1 : known[-1] + 1], centre * 8)
     best = (LEAST_SCORE, 0, 0)
-    last = int(known[-1])
-    for period in range(2, (last + 1) // LEAST_REPEATS + 1):
-        for phase in range(1, period + 1):
-            comb = ranks[phase::period]
-            comb = comb[np.isfinite(comb)]
-            if len(comb) < LEAST_REPEATS:
-                continue
-            score = (float(np.median(comb)) - centre) / spread * np.sqrt(len(comb))
-            if np.quantile(comb, 0.2) > centre + 2 * spread and score > best[0] * 1.001:
-                best = (score, period, phase)
+    for period in range(2, min((len(later) + 1) // LEAST_REPEATS, LONGEST_PERIOD) + 1):
+        padded = np.append(later, np.full(-len(later) % period, np.nan))
+        combs = np.sort(padded.reshape(-1, period), axis=0)  # a column for each phase; what is not a number comes last
+        counts = np.isfinite(combs).sum(0)
+        phases = np.flatnonzero(counts >= LEAST_REPEATS)
+        counts = counts[phases]
+        median = (combs[(counts - 1) // 2, phases] + combs[counts // 2, phases]) / 2
+        low = combs[(counts - 1) // 5, phases]
+        scores = np.where(low > centre + 2 * spread, (median - centre) / spread * np.sqrt(counts), 0.0)
+        for score, phase in zip(scores, phases, strict=True):
+            if score > best[0] * 1.001:
+                best = (float(score), period, int(phase) + 1)
     return best[1], best[2]
 
 
