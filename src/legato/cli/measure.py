@@ -18,7 +18,7 @@ from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
-    from legato.metrics import Measured, Metric
+    from legato.metrics import Measured, Measurement, Metric
     from legato.video import Video
 
 __all__ = ["Limit", "measure", "measure_file"]
@@ -104,6 +104,8 @@ def measure(
     makers = chosen_metrics(metrics, boundaries, encoder, colour, with_reference=reference is not None)
     if makers is None:
         return
+    said = measured_answers(answers)
+    check_names(limits, makers, said)
     results: list[dict[str, Any]] = []
     compared: list[tuple[str, Measured]] = []
     broken = False
@@ -118,10 +120,8 @@ def measure(
             tell(error)
             results.append({"video": {"path": path}, "error": str(error)})
             continue
-        if answers is not None and path == paths[0]:
-            from legato.metrics import answer_measurements, read_answers
-
-            found.measurements.extend(answer_measurements(read_answers(answers)))
+        if path == paths[0]:
+            found.measurements.extend(said)
         numbers = {"video": info, **found.summary()}
         failed = failed_limits(limits, found, path)
         broken = broken or bool(failed)
@@ -152,6 +152,25 @@ def measure(
         raise typer.Exit(BROKEN_LIMIT_EXIT)
     if any("error" in result for result in results):
         raise typer.Exit(2)
+
+
+def measured_answers(path: Path | None) -> "list[Measurement]":
+    """What can be said of a model's answers; nothing without a file."""
+    from legato.metrics import answer_measurements, read_answers
+
+    return answer_measurements(read_answers(path)) if path is not None else []
+
+
+def check_names(limits: list[Limit], makers: "dict[str, Callable[[], Metric]]", said: "list[Measurement]") -> None:
+    """Tell a limit on something that will not be measured before anything is: fresh metrics know their names.
+
+    Raises:
+        BadArgument: a limit names no measurement.
+    """
+    names = [m.name for make in makers.values() for m in make().result()] + [m.name for m in said]
+    for limit in limits:
+        if limit.name not in names:
+            raise BadArgument(f"--fail-if: no measurement '{limit.name}'; there are {', '.join(names)}")
 
 
 def in_folders(places: list[str]) -> list[str]:
@@ -308,6 +327,8 @@ def failed_limits(limits: list[Limit], found: "Measured", path: str) -> list[Lim
     """The limits that a video breaks; those that nothing can be said about are told."""
     failed = []
     for limit in limits:
+        if limit.name not in found:  # answers are about the first video alone
+            continue
         broken = limit.broken_by(found)
         if broken is None:
             tell(BadArgument(f"{path}: {limit} cannot be checked: {found[limit.name].note}"))
