@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from legato.metrics import Freezes
-from legato.metrics.seams import LEAST_REPEATS, LEAST_SCORE, LONGEST_PERIOD, found_period
+from legato.metrics.seams import LEAST_REPEATS, LEAST_SCORE, LONGEST_PERIOD, MOST_BY_CHANCE, found_period
 
 HOURS = 200_000  # frames; comparing all with all would take minutes
 
@@ -18,15 +18,17 @@ def plain_period(jump: np.ndarray) -> tuple[int, int]:
     centre = np.median(known)
     spread = max(1.4826 * np.median(np.abs(known - centre)), 0.02 * centre)
     best = (LEAST_SCORE, 0, 0)
-    last = np.flatnonzero(np.isfinite(jump))[-1]
-    for period in range(2, min((last + 1) // LEAST_REPEATS, LONGEST_PERIOD) + 1):
+    longest = min((np.flatnonzero(np.isfinite(jump))[-1] + 1) // LEAST_REPEATS, LONGEST_PERIOD)
+    for period in range(2, longest + 1):
         for phase in range(1, period + 1):
             comb = np.minimum(jump[phase::period], 8 * centre)
             comb = comb[np.isfinite(comb)]
-            if len(comb) < LEAST_REPEATS or np.quantile(comb, 0.2, method="lower") <= centre + 2 * spread:
+            if len(comb) < LEAST_REPEATS:
                 continue
+            low = np.quantile(comb, 0.2, method="lower")
+            by_chance = longest**2 / 2 * np.mean(known >= low) ** (len(comb) - (len(comb) - 1) // 5)
             score = (np.median(comb) - centre) / spread * np.sqrt(len(comb))
-            if score > best[0] * 1.001:
+            if low > centre + 2 * spread and by_chance < MOST_BY_CHANCE and score > best[0] * 1.001:
                 best = (score, period, phase)
     return best[1], best[2]
 
@@ -57,6 +59,13 @@ def test_where_few_boundaries_are_all_have_to_jump() -> None:
     jump[[15, 30, 45]] = 6.0
     assert found_period(jump) == (15, 15)
     jump[45] = 1.0
+    assert found_period(jump) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_large_jumps_have_no_period(seed: int) -> None:
+    jump = np.random.default_rng(seed).lognormal(0, 0.1, 700)
+    jump[np.random.default_rng(seed).integers(1, 700, 60)] = 6.0
     assert found_period(jump) == (0, 0)
 
 

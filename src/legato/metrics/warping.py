@@ -190,7 +190,7 @@ class Ghosting(Metric):
         )
         if not self.curve.count:
             return [Measurement("ghosting", None, "share", "lower", about, note="hardly anything comes to rest")]
-        return [Measurement("ghosting", self.products / self.squares, "share", "lower", about, self.curve, limit=0.15)]
+        return [Measurement("ghosting", self.products / self.squares, "share", "lower", about, self.curve)]
 
 
 @dataclass
