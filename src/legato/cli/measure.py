@@ -19,7 +19,6 @@ from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
     from legato.metrics import Measured, Measurement, Metric
-    from legato.video import Video
 
 __all__ = ["Limit", "measure", "measure_file"]
 
@@ -275,15 +274,17 @@ def measure_file(
         BadArgument: no frame lies in the span.
     """
     from legato.metrics import Timing, measure_frames
+    from legato.video import open_reduced, open_video
 
     with ExitStack() as stack:
-        video = open_bounded(stack, path)
+        video = stack.enter_context(open_reduced(path, ANALYSIS_SIDE_PX))
         frames = progress(
             taken(video, span, max_frames), video.info, span, max_frames, quiet, seconds_of=lambda frame: frame.seconds
         )
         true = None
         if reference is not None:
-            true = taken(open_bounded(stack, str(reference), like=video), span, max_frames)
+            twin = stack.enter_context(open_video(reference, size_px=video.size_px))
+            true = taken(twin, span, max_frames)
         rate = video.info.declared_rate
         made = {n: partial(Timing, float(rate)) if m is Timing and rate else m for n, m in makers.items()}
         try:
@@ -307,20 +308,6 @@ def measure_file(
             "interrupted": found.interrupted,
         }
     return found, info
-
-
-def open_bounded(stack: ExitStack, path: str, like: "Video | None" = None) -> "Video":
-    """Open a video so that frames come with at most 640 pixels a side, or at another video's size."""
-    from legato.video import open_video
-
-    video = stack.enter_context(open_video(path))
-    height, width = like.size_px if like else video.size_px
-    if like is None:
-        scale = ANALYSIS_SIDE_PX / max(height, width)
-        if scale >= 1 or "://" in path:  # a camera may not let us in twice
-            return video
-        height, width = max(2, round(height * scale)), max(2, round(width * scale))
-    return stack.enter_context(open_video(path, size_px=(height, width)))
 
 
 def failed_limits(limits: list[Limit], found: "Measured", path: str) -> list[Limit]:

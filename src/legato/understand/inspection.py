@@ -1,6 +1,6 @@
 """Look at a video once and say what it is: its times, cuts, coherence, motion, and what kind of content.
 
-    with open_reduced("clip.mp4") as video:
+    with open_reduced("clip.mp4", SIDE_PX) as video:
         inspection = inspect_video(video)
     inspection.content, inspection.times.kind, inspection.warnings
 
@@ -12,7 +12,6 @@ the steps and on seconds alone.
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -27,9 +26,10 @@ from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.understand.pairs import STEP_SECONDS, Coherences, Motion, Tally
 from legato.video.frame_times import FrameTimes, measured_times
 from legato.video.frames import Frame
-from legato.video.read import Video, VideoInfo, open_video
+from legato.video.read import Video, VideoInfo
 
 __all__ = [
+    "SIDE_PX",
     "Coherences",
     "Damage",
     "Inspection",
@@ -37,7 +37,6 @@ __all__ = [
     "Motion",
     "guessed_content",
     "inspect_video",
-    "open_reduced",
 ]
 
 Picture = UInt8[Tensor, "3 height width"]
@@ -222,7 +221,7 @@ class Inspector:
 
 
 def inspect_video(frames: Video | Iterable[Frame], *, cuts: CutDetector | None = None) -> Inspection:
-    """Look at every frame of a video, or at frames in order of time; see `open_reduced` for the fast way to read.
+    """Look at every frame of a video, or at frames in order of time; `open_reduced` is the fast way to read them.
 
     Raises:
         BadArgument: there are no frames, or they are out of order.
@@ -231,21 +230,6 @@ def inspect_video(frames: Video | Iterable[Frame], *, cuts: CutDetector | None =
     for frame in frames:
         inspector.add(frame)
     return inspector.result(frames if isinstance(frames, Video) else None, whole=True)
-
-
-def open_reduced(path_or_url: str | Path, side_px: int = SIDE_PX) -> Video:
-    """`open_video`, with frames scaled while decoding so that no side is over `side_px`.
-
-    Raises:
-        VideoError: as `open_video`.
-    """
-    video = open_video(path_or_url)
-    longer = max(video.info.height, video.info.width)
-    if longer <= side_px or "://" in str(path_or_url):  # a camera may not let us in twice
-        return video
-    video.close()
-    height, width = (max(2, round(side * side_px / longer)) for side in (video.info.height, video.info.width))
-    return open_video(path_or_url, size_px=(height, width))
 
 
 def guessed_content(motion: Motion, cut_share: float) -> str:
