@@ -7,14 +7,13 @@ from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from legato.motion.change import rows_of_pixels
 from legato.motion.cuts import CutDetector
 from legato.motion.flow import DisFlow, FlowEstimator
 from legato.video.frames import Frame
+from legato.video.pixels import pixels_of_rows, rows_of_pixels, shrunk
 
 __all__ = ["FLOW_SIDE_PX", "Moment", "aligned", "moments"]
 
@@ -80,12 +79,7 @@ class Moment:
     @cached_property
     def small(self) -> Image:
         """The picture with at most 256 pixels on its longer side."""
-        height, width = self.image.shape[:2]
-        scale = FLOW_SIDE_PX / max(height, width)
-        if scale >= 1:
-            return self.image
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)
+        return shrunk(self.image, FLOW_SIDE_PX)
 
     @cached_property
     def small_grey(self) -> UInt8[np.ndarray, "rows columns"]:
@@ -95,7 +89,7 @@ class Moment:
     @cached_property
     def small_pixels(self) -> UInt8[Tensor, "3 rows columns"]:
         """The small picture as a tensor, channels first."""
-        return torch.from_numpy(self.small).permute(2, 0, 1)
+        return pixels_of_rows(self.small)
 
     @cached_property
     def change(self) -> float:

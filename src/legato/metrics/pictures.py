@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import torch
 
 from legato.metrics.measurement import Curve, Measurement, Metric
 from legato.metrics.moment import Moment
@@ -29,7 +28,7 @@ class Coherence(Metric):
         """Compare with the frame before."""
         if moment.before is None:
             return
-        pair = coherence(_tensor(moment.small), _tensor(moment.before.small))
+        pair = coherence(moment.small_pixels, moment.before.small_pixels)
         self.curve.add(moment.seconds, pair.correlation)
         self.stays.add(moment.seconds, pair.unchanged_share)
         self.bands[pair.band] += 1
@@ -262,7 +261,3 @@ class Cuts(Metric):
                 "cuts", float(len(self.found)), "cuts", "neither", "Measures start over at each.", curve, note=where
             )
         ]
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)

@@ -15,6 +15,7 @@ from legato.metrics.pictures import NO_PAIRS
 from legato.motion.flow import DisFlow
 from legato.motion.interpolate import FlowInterpolator, Interpolator
 from legato.video.frames import Frame
+from legato.video.pixels import rows_of_pixels
 
 __all__ = ["FlowDifference", "Ghosting", "MotionSmoothness", "WarpingError", "hidden", "warping_error"]
 
@@ -221,5 +222,5 @@ class FlowDifference(Metric):
 
 def _difference(a: Tensor, b: Tensor) -> float:
     """Mean absolute difference of two pictures, 0 to 255."""
-    one, other = (np.ascontiguousarray(t.permute(1, 2, 0).numpy()) for t in (a, b))
+    one, other = rows_of_pixels(a), rows_of_pixels(b)
     return cv2.norm(one, other, cv2.NORM_L1) / one.size

@@ -17,9 +17,9 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.motion.change import rows_of_pixels
 from legato.motion.flow import DisFlow, FlowEstimator
 from legato.video.frames import Frame, Frames
+from legato.video.pixels import rows_of_pixels
 
 __all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "between"]
 
@@ -54,7 +54,7 @@ class LinearInterpolator:
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Weighted means of the two pictures; see `Interpolator`."""
         _check(first, second, shares)
-        a, b = (rows_of_pixels(picture.cpu()).astype(np.float32) for picture in (first, second))
+        a, b = (rows_of_pixels(picture).astype(np.float32) for picture in (first, second))
         return _all(first, second, shares, lambda share: a + (b - a) * np.float32(share))
 
 
@@ -74,7 +74,7 @@ class FlowInterpolator:
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
         _check(first, second, shares)
-        images = [rows_of_pixels(picture.cpu()).astype(np.float32) for picture in (first, second)]
+        images = [rows_of_pixels(picture).astype(np.float32) for picture in (first, second)]
         flows = []
         if any(0 < share < 1 for share in shares):
             pairs = ((first, second), (second, first))
@@ -155,7 +155,7 @@ def _all(first: Tensor, second: Tensor, shares: Sequence[float], inside: Callabl
     made = np.empty((len(shares), *first.shape[-2:], 3), dtype=np.uint8)
     for place, share in zip(made, shares, strict=True):
         if share in (0, 1):
-            place[:] = rows_of_pixels((second if share else first).cpu())
+            place[:] = rows_of_pixels(second if share else first)
         else:
             np.copyto(place, np.clip(np.rint(inside(share)), 0, 255), casting="unsafe")
     return torch.from_numpy(made).permute(0, 3, 1, 2).to(first.device)

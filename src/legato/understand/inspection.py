@@ -14,11 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.coherence import coherence
@@ -26,6 +22,7 @@ from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.understand.pairs import STEP_SECONDS, Coherences, Motion, Tally
 from legato.video.frame_times import FrameTimes, measured_times
 from legato.video.frames import Frame
+from legato.video.pixels import pixels_of_rows, rows_of_pixels, shrunk
 from legato.video.read import Video, VideoInfo
 
 __all__ = [
@@ -38,8 +35,6 @@ __all__ = [
     "guessed_content",
     "inspect_video",
 ]
-
-Picture = UInt8[Tensor, "3 height width"]
 
 SIDE_PX = 320
 SAMPLE_SECONDS = 2.0
@@ -164,7 +159,8 @@ class Inspector:
         last, anchor = self._last, self._anchor
         if last is not None and frame.time <= last.time:
             raise BadArgument(f"{frame} does not come after {last}; give frames in order")
-        small = Frame(_shrunk(frame.pixels, self._side_px), frame.pts, frame.time_base)
+        pixels = pixels_of_rows(shrunk(rows_of_pixels(frame.pixels), self._side_px))
+        small = Frame(pixels, frame.pts, frame.time_base)
         cut = self._detector.step(small, self._state)
         self._state = cut.state
         if cut.confirmed:
@@ -260,16 +256,6 @@ def _sampled(cuts: list[Cut], seconds: np.ndarray) -> tuple[int, int]:
     samples = np.arange(seconds[0], seconds[-1] + 1e-6, SAMPLE_SECONDS)
     shots = np.searchsorted([cut.seconds for cut in cuts], samples, side="right")
     return int(np.count_nonzero(np.diff(shots))), len(samples) - 1
-
-
-def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
-    height, width = pixels.shape[-2:]
-    scale = side_px / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
-    return torch.from_numpy(cv2.resize(image, size, interpolation=cv2.INTER_AREA)).permute(2, 0, 1)
 
 
 def _facts(info: VideoInfo) -> dict[str, Any]:
