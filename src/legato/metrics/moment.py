@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from legato.motion.cuts import CutDetector
 from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.warp import Field, sampled
 from legato.video.frames import Frame
 from legato.video.pixels import pixels_of_rows, rows_of_pixels, shrunk
 
@@ -24,7 +25,6 @@ OF_ONE_PICTURE = ("image", "grey", "small", "small_pixels", "small_grey")
 BETWEEN_TWO = ("change", "flow_from", "flow_back", "speeds", "predicted")
 
 Image = UInt8[np.ndarray, "height width 3"]
-Field = Float32[np.ndarray, "height width 2"]
 
 
 @dataclass(eq=False)
@@ -125,18 +125,6 @@ class Moment:
 
 def _field(estimator: FlowEstimator, a: Moment, b: Moment) -> Field:
     return np.ascontiguousarray(estimator(a.small_pixels, b.small_pixels).permute(1, 2, 0).numpy())
-
-
-def sampled(image: np.ndarray, flow: Field) -> np.ndarray:
-    """An image at p + flow(p), bilinear; beyond the frame counts its edge."""
-    places = flow + _grid(*flow.shape[:2])
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-@lru_cache(maxsize=4)
-def _grid(height: int, width: int) -> Field:
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    return np.dstack(np.meshgrid(x, y))
 
 
 def moments(

@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
 from legato.metrics.measurement import Curve, Measurement, Metric
-from legato.metrics.moment import FLOW_SIDE_PX, Moment, sampled
+from legato.metrics.moment import FLOW_SIDE_PX, Moment
 from legato.metrics.pictures import NO_PAIRS
 from legato.motion.flow import DisFlow
 from legato.motion.interpolate import FlowInterpolator, Interpolator
+from legato.motion.warp import Field, sampled
 from legato.video.frames import Frame
 from legato.video.pixels import rows_of_pixels
 
@@ -21,7 +22,6 @@ __all__ = ["FlowDifference", "Ghosting", "MotionSmoothness", "WarpingError", "hi
 
 QUIET_LEVELS = 0.5  # a difference that is as good as none
 
-Field = Float32[np.ndarray, "height width 2"]
 Image = UInt8[np.ndarray, "height width 3"]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.warp import places_of, sampled_at
 from legato.video.frames import Frame, Frames
 from legato.video.pixels import rows_of_pixels
 
@@ -80,8 +81,6 @@ class FlowInterpolator:
             pairs = ((first, second), (second, first))
             flows = [self.estimator(a, b).permute(1, 2, 0).cpu().numpy() for a, b in pairs]
         height, width = first.shape[-2:]
-        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-        grid = np.dstack(np.meshgrid(x, y))
 
         def along(share: float) -> Image:
             there: np.ndarray | None = None
@@ -91,10 +90,10 @@ class FlowInterpolator:
                 (images[1], share, (1 - share) ** 2, -share * (1 - share)),
             ):
                 places = cv2.addWeighted(flows[0], forward, flows[1], backward, 0)
-                places += grid
+                places += places_of(height, width)
                 seen = cv2.inRange(places, (0, 0, 0, 0), (width - 1, height - 1, 0, 0))
                 weight = seen * np.float32(near / 255) + np.float32(near * 1e-3)
-                moved = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                moved = sampled_at(image, places)
                 moved = cv2.multiply(moved, cv2.merge([weight] * 3))
                 there = moved if there is None else cv2.add(there, moved)
                 total = weight if total is None else total + weight
