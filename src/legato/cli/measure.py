@@ -330,6 +330,8 @@ def show(path: str, found: "Measured", failed: list[Limit]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from legato.metrics.measurement import readable
+
     console = Console(highlight=False)
     table = Table(title=Text(path), title_justify="left", box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -343,23 +345,14 @@ def show(path: str, found: "Measured", failed: list[Limit]) -> None:
         style = "bold red" if m.beyond_limit or any(limit.name == m.name for limit in failed) else ""
         spoilt = m.better != "neither" and m.value not in (None, 0.0)
         worst = ", ".join(f"{s:.2f}" for s in m.worst_seconds[:2]) if spoilt else ""
-        others = [number(cheat[m.name].value) if m.name in cheat else "" for cheat in cheats.values()]
-        table.add_row(m.name, Text(number(m.value), style=style), m.unit, *others, worst)
+        others = [readable(cheat[m.name].value) if m.name in cheat else "" for cheat in cheats.values()]
+        table.add_row(m.name, Text(readable(m.value), style=style), m.unit, *others, worst)
     console.print(table)
     for m in found.measurements:
         if m.note and (m.value is None or m.beyond_limit or m.name in ("flicker_hz", "seams", "cuts")):
             console.print(Text(f"{m.name}: {m.note}", style="dim"))
     for limit in failed:
         console.print(Text.assemble(("failed ", "bold red"), str(limit)))
-
-
-def number(value: float | None) -> str:
-    """A value for people."""
-    if value is None:
-        return "-"
-    if abs(value) < 1e-9:
-        return "0"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def write_table(path: Path, found: list[tuple[str, "Measured"]]) -> None:

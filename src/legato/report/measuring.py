@@ -10,6 +10,7 @@ import numpy as np
 
 from legato.errors import LegatoError
 from legato.metrics import Measured, Measurement
+from legato.metrics.measurement import readable
 from legato.report.render import cards, page, picture, pictures, plot, section
 from legato.video import Video, open_video
 
@@ -74,17 +75,8 @@ def titled(name: str) -> str:
 
 def told(measurement: Measurement) -> str:
     """A value with its unit."""
-    value = number(measurement.value)
+    value = readable(measurement.value)
     return value if measurement.unit in {"score", "share", "ratio", "0 or 1", "mse"} else f"{value} {measurement.unit}"
-
-
-def number(value: float | None) -> str:
-    """A value for people; a dash where there is none."""
-    if value is None:
-        return "–"
-    if abs(value) < 1e-9:
-        return "0"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def comparison(path: str, found: Measured, others: Sequence[tuple[str, Measured]]) -> str:
@@ -116,7 +108,7 @@ def cell(measurement: Measurement | None) -> str:
     if measurement is None:
         return '<td class="number"></td>'
     style = ' style="color:#b91c1c;font-weight:600"' if measurement.beyond_limit else ""
-    return f'<td class="number"{style}>{number(measurement.value)}</td>'
+    return f'<td class="number"{style}>{readable(measurement.value)}</td>'
 
 
 def curves(
