@@ -11,7 +11,6 @@ measure's change under each fault, in units of its spread over the sound clips. 
 """
 
 import argparse
-import json
 import resource
 import statistics
 import time
@@ -20,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from benchmarks.about import save
 from tests import faults
 
 from legato.cli.measure import ANALYSIS_SIDE_PX
@@ -148,8 +148,8 @@ def main() -> None:
         "cheats": lambda: cheats(paths),
     }
     result = asked[args.question]() if args.question in asked else memory()
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    videos = [path.name for path in paths]
+    save(args.json, {args.question: result}, videos=videos, rounds=args.rounds, side_px=ANALYSIS_SIDE_PX)
 
 
 if __name__ == "__main__":
