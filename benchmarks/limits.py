@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 import transformers
+from about import save
 
 from legato.data.scenes import Disc, Linear, Scene, Texture
 from legato.reuse import ReuseEncoder
@@ -54,7 +55,7 @@ def look_ms(encoder: ReuseEncoder, *, resize: bool, count: int = 60) -> dict[str
     return {"median": float(np.median(spent[1:])), "p95": float(np.percentile(spent[1:], 95))}
 
 
-def noise_ratio(encoder: ReuseEncoder, count: int = 24) -> dict[str, float]:
+def noise_ratio(encoder: ReuseEncoder, count: int = 40) -> dict[str, float]:
     """Dense time over reuse time on pure noise, 1 or less by nature; median and quartiles over frames."""
     random = np.random.default_rng(0)
     state, ratios = None, []
@@ -119,15 +120,13 @@ def main() -> None:
     size = {"size_px": (args.size, args.size)} if args.size else {}
     encoder = ReuseEncoder.from_pretrained(args.model, layer=args.layer, **size)
     result = {
-        "model": args.model,
         "noise_dense_over_reuse": noise_ratio(encoder),
         "look_720p_ms": look_ms(encoder, resize=False),
     }
     result["look_720p_with_resizing_ms"] = look_ms(encoder, resize=True)
     result["peak_mebibytes"] = {str(n): peak_mebibytes(n) for n in (100, 2000)}
     print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    save(args.json, result, model=args.model, layer=args.layer, size=args.size, seed=0)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,20 @@ measure's change under each fault, in units of its spread over the sound clips. 
 """
 
 import argparse
-import json
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from benchmarks.about import save
 from tests import faults
 
-from legato.cli.measure import open_bounded
+from legato.cli.measure import ANALYSIS_SIDE_PX
 from legato.metrics import DEFAULT_METRICS, measure_frames
-from legato.video import Frame
+from legato.video import Frame, open_reduced
 
 FAULTS: dict[str, Callable[[list[Frame]], list[Frame]]] = {
     "flicker 6 Hz": lambda c: faults.brightness_flicker(c, 6, 0.1),
@@ -48,8 +47,7 @@ def speed(paths: list[Path], rounds: int) -> list[dict[str, object]]:
     for path in paths:
         rates = []
         for _ in range(rounds):
-            with ExitStack() as stack:
-                video = open_bounded(stack, str(path))
+            with open_reduced(path, ANALYSIS_SIDE_PX) as video:
                 started = time.perf_counter()
                 found = measure_frames(video, controls=True)
                 rates.append(found.frames / (time.perf_counter() - started))
@@ -150,8 +148,8 @@ def main() -> None:
         "cheats": lambda: cheats(paths),
     }
     result = asked[args.question]() if args.question in asked else memory()
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    videos = [path.name for path in paths]
+    save(args.json, {args.question: result}, videos=videos, rounds=args.rounds, side_px=ANALYSIS_SIDE_PX)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ PyAV documents it, "raw tuned" the best that we know to do with PyAV; "decode" m
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 import av
-import torch
+from about import save
 from av.video.reformatter import VideoReformatter
 
 import legato
@@ -117,11 +114,8 @@ def main() -> None:
         cells = (f"{f['cpu_ms']:.2f} ms CPU" for f in figures.values())
         print(f"{'':36}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
         results[str(path.name)] = figures
-    if arguments.json:
-        versions = {"python": platform.python_version(), "av": av.__version__, "torch": torch.__version__}
-        settings = {"rounds": arguments.rounds, "frames": arguments.frames, "work_ms": arguments.work_ms}
-        report = {"versions": versions, "cpus": os.cpu_count(), "settings": settings, "videos": results}
-        arguments.json.write_text(json.dumps(report, indent=1))
+    settings = {"rounds": arguments.rounds, "frames": arguments.frames, "work_ms": arguments.work_ms}
+    save(arguments.json, {"videos": results}, **settings)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,6 @@ share at random; `hold N` encodes every N-th frame and holds it.
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -27,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from about import save
 
 from legato.reuse import Audit, Hierarchical, MaxAge, RandomFraction, ReuseEncoder, Threshold
 from legato.reuse.cost import EncoderCost
@@ -205,17 +202,10 @@ def main() -> None:
         }
         told = "{best:5.2f} x; by default {default:5.2f} x, mean {default_mean:.4f}, p01 from {default_worst_p01:.3f}"
         print(f"  {group:12s} {told.format(**summary[group])} ({len(clips)} clips)")
-    if args.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        about = {
-            "commit": commit, "model": args.model, "layer": args.layer, "size": args.size,
-            "max_frames": args.max_frames, "max_age_seconds": args.max_age,
-            "torch": torch.__version__, "transformers": transformers.__version__,
-            "threads": torch.get_num_threads(), "cores": os.cpu_count(), "machine": platform.machine(),
-        }  # fmt: skip
-        args.json.write_text(json.dumps({"about": about, "geometric_mean": summary, "classes": groups}, indent=1))
+    save(
+        args.json, {"geometric_mean": summary, "classes": groups},
+        model=args.model, layer=args.layer, size=args.size, max_frames=args.max_frames, max_age_seconds=args.max_age,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

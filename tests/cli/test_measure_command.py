@@ -84,6 +84,30 @@ def test_a_shell_sees_the_exit_status(bad: Path) -> None:
     assert "Traceback" not in unknown.stderr
 
 
+def test_a_limit_on_what_is_not_measured_is_told_before_the_video_is_opened(tmp_path: Path) -> None:
+    broken, answers = tmp_path / "broken.mp4", tmp_path / "answers.jsonl"
+    broken.write_text("not a video")
+    answers.write_text('{"seconds": 0, "text": "a"}\n')
+    assert "no measurement 'flicker'; there are coherence_score" in told(broken, "--fail-if", "flicker>2")
+    assert "no measurement 'speed'; there are flicker_hz" in told(
+        broken, "--metrics", "spectrum", "--fail-if", "flicker_hz>2", "--fail-if", "speed>1"
+    )
+    assert "no measurement 'psnr'" in told(broken, "--fail-if", "psnr<30")
+    for known in (["flicker_hz>2"], ["answer_flicker_hz>1", "--answers", answers], ["psnr<30", "--reference", broken]):
+        assert isinstance(run(broken, "--fail-if", *known).exception, NotAVideo)
+    answers.write_text("nonsense")
+    assert "line 1: expected an object" in told(broken, "--answers", answers)
+
+
+def test_a_limit_on_answers_is_for_the_video_that_they_are_about(clip: Path, bad: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"seconds": i / 4, "text": "ab"[i % 2]}) + "\n" for i in range(8)))
+    limits = ["--fail-if", "answer_flicker_hz>1", "--fail-if", "flicker_hz>2"]
+    result = run(clip, "--compare", bad, "--answers", answers, *limits, "--json", "-", "--metrics", "spectrum")
+    first, second = json.loads(result.stdout)
+    assert (first["failed"], second["failed"]) == (["answer_flicker_hz>1"], ["flicker_hz>2"])
+
+
 def test_a_reference_brings_its_measures(clip: Path, bad: Path) -> None:
     result = run(bad, "--reference", clip, "--json", "-")
     assert result.exit_code == 0

@@ -1,6 +1,7 @@
 """Every measure against the fault that it is for: stronger faults measure worse, at the right time and frequency."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -104,6 +105,26 @@ def test_the_period_of_seams_is_found_exactly(clip: list[Frame], every: int) -> 
 def test_a_sound_clip_has_no_seams(clip: list[Frame]) -> None:
     found = measured(clip, "seams")
     assert (found["seam_period"].value, found["seams"].value) == (0, 1.0)
+
+
+def test_no_measure_of_a_sound_clip_is_beyond_its_limit_and_those_of_faults_are(clip: list[Frame]) -> None:
+    def beyond(frames: Sequence[Frame]) -> set[str]:
+        return {
+            m.name
+            for m in measured(frames, "coherence", "spectrum", "ghosting", "seams").measurements
+            if m.beyond_limit
+        }
+
+    assert beyond(clip) == set()
+    assert {"flicker_strength"} <= beyond(flickering(clip, 0.05))
+    assert {"seams"} <= beyond(seamed(clip, 0.02))
+
+
+def test_seams_at_keyframes_are_told_as_such(clip: list[Frame]) -> None:
+    frames = [replace(frame, key=number % 12 == 0) for number, frame in enumerate(seamed(clip, 0.05))]
+    assert "keyframes" in measured(frames, "seams")["seams"].note
+    assert "keyframes" not in measured([replace(frame, key=True) for frame in frames], "seams")["seams"].note
+    assert "keyframes" not in measured(seamed(clip, 0.05), "seams")["seams"].note
 
 
 def test_the_time_of_a_jump_is_found_within_a_frame(clip: list[Frame]) -> None:

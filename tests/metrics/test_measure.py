@@ -24,6 +24,7 @@ from legato.metrics import (
     read_answers,
     speed_slope,
 )
+from legato.metrics.measurement import readable
 from legato.metrics.moment import aligned
 from legato.motion.cuts import AdaptiveCuts
 from legato.motion.flow import DisFlow
@@ -169,6 +170,11 @@ def test_a_long_curve_keeps_its_mean_and_its_worst_moment() -> None:
 def test_a_measurement_without_a_value_says_why() -> None:
     with pytest.raises(BadArgument, match="a note has to say why"):
         Measurement("speed", None, "px", "lower", "about")
+
+
+def test_values_are_readable() -> None:
+    shown = {None: "-", 0.0: "0", 1e-12: "0", 3.0: "3", 1234.0: "1234", 0.123456: "0.123", -2.5: "-2.5", 2e7: "2e+07"}
+    assert {value: readable(value) for value in shown} == shown
 
 
 def test_moments_hold_on_to_two_frames_at_most() -> None:

@@ -12,7 +12,9 @@ from legato.motion.warp import (
     consistency_error,
     occluded,
     occluded_relative,
+    places_of,
     resize_flow,
+    sampled,
     samples_inside,
     warp,
     warp_grid,
@@ -22,6 +24,20 @@ from legato.motion.warp import (
 
 def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_opencv_samples_what_the_exact_warp_does() -> None:
+    image = np.random.default_rng(0).uniform(0, 255, (12, 17, 3)).astype(np.float32)
+    flow = np.random.default_rng(1).normal(0, 4, (12, 17, 2)).astype(np.float32)
+    before = image.copy(), flow.copy()
+    exact = warp(*(torch.from_numpy(a).permute(2, 0, 1)[None] for a in (image, flow)))[0].permute(1, 2, 0).numpy()
+    for _ in range(2):  # the places are kept from one call to the next
+        assert np.abs(sampled(image, flow) - exact).max() < 255 / 16, "OpenCV counts in thirty-seconds of a pixel"
+    np.testing.assert_array_equal(sampled(image, np.zeros_like(flow)), image)
+    np.testing.assert_array_equal(sampled(image, np.zeros_like(flow) + 1)[:-1, :-1], image[1:, 1:])
+    assert all(np.array_equal(a, b) for a, b in zip(before, (image, flow), strict=True))
+    with pytest.raises(ValueError, match="read-only"):
+        places_of(12, 17)[0, 0] = 7
 
 
 def constant(x: float, y: float, height: int, width: int) -> torch.Tensor:

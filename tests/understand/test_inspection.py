@@ -10,7 +10,8 @@ import torch
 
 from legato.data.scenes import Circular, Disc, Film, Linear, Oscillating, Scene, Still, Texture, World, random_scene
 from legato.errors import BadArgument, VideoNotFound
-from legato.understand.inspection import Inspection, Inspector, inspect_video, open_reduced
+from legato.understand.inspection import SIDE_PX, Inspection, Inspector, inspect_video
+from legato.video import open_reduced
 from legato.video.frame_times import measured_times
 from legato.video.frames import Frames
 from legato.video.timeline import Timeline
@@ -41,7 +42,7 @@ def looked_at(world: World, *, seconds: int | Fraction, rate: int) -> Inspection
 
 
 def clip_at(make_clip, times, **settings) -> Inspection:
-    with open_reduced(make_clip(times=times, **settings)) as video:
+    with open_reduced(make_clip(times=times, **settings), SIDE_PX) as video:
         return inspect_video(video)
 
 
@@ -233,7 +234,7 @@ def test_large_frames_are_looked_at_small_and_described_large(make_clip):
 
 def test_the_summary_is_json_and_names_the_file(make_clip):
     path = make_clip(times=12, sound_seconds=0.4)
-    with open_reduced(path) as video:
+    with open_reduced(path, SIDE_PX) as video:
         numbers = json.loads(json.dumps(inspect_video(video).summary(), allow_nan=False))
     assert numbers["file"]["path"] == str(path)
     assert numbers["file"]["codec"] == "h264"
@@ -246,4 +247,4 @@ def test_no_frames_and_no_file_are_errors(tmp_path):
     with pytest.raises(BadArgument, match="no frames to inspect"):
         inspect_video([])
     with pytest.raises(VideoNotFound):
-        open_reduced(tmp_path / "none.mp4")
+        open_reduced(tmp_path / "none.mp4", SIDE_PX)

@@ -11,6 +11,7 @@ import torch
 
 from legato import open_video
 from legato.errors import BadArgument, VideoError
+from legato.video import open_reduced
 from tests.conftest import paint
 
 UNEVEN = [Fraction(n, 30000) for n in (0, 1001, 2002, 5005, 5006, 9009, 9999, 30000)]
@@ -108,6 +109,17 @@ def test_size_px_scales_to_just_that_size(make_clip):
         assert frames.pixels.shape == (3, 3, 24, 33)
         assert close_to(frames[1].pixels, cv2.resize(paint(1), (33, 24), interpolation=cv2.INTER_AREA), 12)
         assert (video.info.height, video.info.width) == (48, 64)
+
+
+@pytest.mark.parametrize(("side_px", "size_px"), [(64, (48, 64)), (100, (48, 64)), (32, (24, 32)), (33, (25, 33))])
+def test_reduced_frames_have_no_side_over_the_bound_and_are_never_enlarged(make_clip, side_px, size_px):
+    path = make_clip(times=2)
+    with open_reduced(path, side_px) as video:
+        assert video.size_px == size_px
+        assert next(iter(video)).pixels.shape == (3, *size_px)
+        assert (video.info.height, video.info.width) == (48, 64)
+    with open_reduced(path.as_uri(), 32) as video:  # of a URL, which may be a camera, as they are
+        assert video.size_px == (48, 64)
 
 
 def test_read_gives_all_frames_or_the_first_ones(make_clip):

@@ -63,10 +63,11 @@ def inspect_file(
         VideoError: it cannot be read.
         BadArgument: no frame lies in the span.
     """
-    from legato.understand.inspection import Inspector, open_reduced
+    from legato.understand.inspection import SIDE_PX, Inspector
+    from legato.video import open_reduced
 
     inspector, interrupted = Inspector(), False
-    with open_reduced(path) as video:
+    with open_reduced(path, SIDE_PX) as video:
         taken_frames = taken(video, span, max_frames)
         bar = progress(taken_frames, video.info, span, max_frames, quiet, seconds_of=lambda frame: frame.seconds)
         try:

@@ -18,8 +18,7 @@ from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
-    from legato.metrics import Measured, Metric
-    from legato.video import Video
+    from legato.metrics import Measured, Measurement, Metric
 
 __all__ = ["Limit", "measure", "measure_file"]
 
@@ -104,6 +103,8 @@ def measure(
     makers = chosen_metrics(metrics, boundaries, encoder, colour, with_reference=reference is not None)
     if makers is None:
         return
+    said = measured_answers(answers)
+    check_names(limits, makers, said)
     results: list[dict[str, Any]] = []
     compared: list[tuple[str, Measured]] = []
     broken = False
@@ -118,10 +119,8 @@ def measure(
             tell(error)
             results.append({"video": {"path": path}, "error": str(error)})
             continue
-        if answers is not None and path == paths[0]:
-            from legato.metrics import answer_measurements, read_answers
-
-            found.measurements.extend(answer_measurements(read_answers(answers)))
+        if path == paths[0]:
+            found.measurements.extend(said)
         numbers = {"video": info, **found.summary()}
         failed = failed_limits(limits, found, path)
         broken = broken or bool(failed)
@@ -152,6 +151,25 @@ def measure(
         raise typer.Exit(BROKEN_LIMIT_EXIT)
     if any("error" in result for result in results):
         raise typer.Exit(2)
+
+
+def measured_answers(path: Path | None) -> "list[Measurement]":
+    """What can be said of a model's answers; nothing without a file."""
+    from legato.metrics import answer_measurements, read_answers
+
+    return answer_measurements(read_answers(path)) if path is not None else []
+
+
+def check_names(limits: list[Limit], makers: "dict[str, Callable[[], Metric]]", said: "list[Measurement]") -> None:
+    """Tell a limit on something that will not be measured before anything is: fresh metrics know their names.
+
+    Raises:
+        BadArgument: a limit names no measurement.
+    """
+    names = [m.name for make in makers.values() for m in make().result()] + [m.name for m in said]
+    for limit in limits:
+        if limit.name not in names:
+            raise BadArgument(f"--fail-if: no measurement '{limit.name}'; there are {', '.join(names)}")
 
 
 def in_folders(places: list[str]) -> list[str]:
@@ -256,15 +274,17 @@ def measure_file(
         BadArgument: no frame lies in the span.
     """
     from legato.metrics import Timing, measure_frames
+    from legato.video import open_reduced, open_video
 
     with ExitStack() as stack:
-        video = open_bounded(stack, path)
+        video = stack.enter_context(open_reduced(path, ANALYSIS_SIDE_PX))
         frames = progress(
             taken(video, span, max_frames), video.info, span, max_frames, quiet, seconds_of=lambda frame: frame.seconds
         )
         true = None
         if reference is not None:
-            true = taken(open_bounded(stack, str(reference), like=video), span, max_frames)
+            twin = stack.enter_context(open_video(reference, size_px=video.size_px))
+            true = taken(twin, span, max_frames)
         rate = video.info.declared_rate
         made = {n: partial(Timing, float(rate)) if m is Timing and rate else m for n, m in makers.items()}
         try:
@@ -290,24 +310,12 @@ def measure_file(
     return found, info
 
 
-def open_bounded(stack: ExitStack, path: str, like: "Video | None" = None) -> "Video":
-    """Open a video so that frames come with at most 640 pixels a side, or at another video's size."""
-    from legato.video import open_video
-
-    video = stack.enter_context(open_video(path))
-    height, width = like.size_px if like else video.size_px
-    if like is None:
-        scale = ANALYSIS_SIDE_PX / max(height, width)
-        if scale >= 1 or "://" in path:  # a camera may not let us in twice
-            return video
-        height, width = max(2, round(height * scale)), max(2, round(width * scale))
-    return stack.enter_context(open_video(path, size_px=(height, width)))
-
-
 def failed_limits(limits: list[Limit], found: "Measured", path: str) -> list[Limit]:
     """The limits that a video breaks; those that nothing can be said about are told."""
     failed = []
     for limit in limits:
+        if limit.name not in found:  # answers are about the first video alone
+            continue
         broken = limit.broken_by(found)
         if broken is None:
             tell(BadArgument(f"{path}: {limit} cannot be checked: {found[limit.name].note}"))
@@ -322,6 +330,8 @@ def show(path: str, found: "Measured", failed: list[Limit]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from legato.metrics.measurement import readable
+
     console = Console(highlight=False)
     table = Table(title=Text(path), title_justify="left", box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -335,23 +345,14 @@ def show(path: str, found: "Measured", failed: list[Limit]) -> None:
         style = "bold red" if m.beyond_limit or any(limit.name == m.name for limit in failed) else ""
         spoilt = m.better != "neither" and m.value not in (None, 0.0)
         worst = ", ".join(f"{s:.2f}" for s in m.worst_seconds[:2]) if spoilt else ""
-        others = [number(cheat[m.name].value) if m.name in cheat else "" for cheat in cheats.values()]
-        table.add_row(m.name, Text(number(m.value), style=style), m.unit, *others, worst)
+        others = [readable(cheat[m.name].value) if m.name in cheat else "" for cheat in cheats.values()]
+        table.add_row(m.name, Text(readable(m.value), style=style), m.unit, *others, worst)
     console.print(table)
     for m in found.measurements:
         if m.note and (m.value is None or m.beyond_limit or m.name in ("flicker_hz", "seams", "cuts")):
             console.print(Text(f"{m.name}: {m.note}", style="dim"))
     for limit in failed:
         console.print(Text.assemble(("failed ", "bold red"), str(limit)))
-
-
-def number(value: float | None) -> str:
-    """A value for people."""
-    if value is None:
-        return "-"
-    if abs(value) < 1e-9:
-        return "0"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def write_table(path: Path, found: list[tuple[str, "Measured"]]) -> None:

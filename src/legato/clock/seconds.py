@@ -6,6 +6,7 @@ streams uses `SecondsRotary`, in which only differences count; `SecondsEmbedding
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -55,6 +56,13 @@ def angular_frequencies(
     return 2 * math.pi / periods
 
 
+def _paired(channels: int, **frequencies: Any) -> Float64[Tensor, " pairs"]:
+    """Frequencies for channels in pairs of a sine and a cosine."""
+    if channels % 2:
+        raise BadArgument(f"{channels} channels; sines and cosines come in pairs: use {channels + 1}")
+    return angular_frequencies(channels // 2, **frequencies)
+
+
 class SecondsEmbedding(nn.Module):
     """Sines and cosines of each frame's seconds: first all sines, then all cosines. It has no parameters.
 
@@ -79,11 +87,7 @@ class SecondsEmbedding(nn.Module):
         textbook: bool = False,
     ):
         super().__init__()
-        if channels % 2:
-            raise BadArgument(f"{channels} channels; sines and cosines come in pairs: use {channels + 1}")
-        omega = angular_frequencies(
-            channels // 2, fastest_fps=fastest_fps, longest_seconds=longest_seconds, textbook=textbook
-        )
+        omega = _paired(channels, fastest_fps=fastest_fps, longest_seconds=longest_seconds, textbook=textbook)
         self.register_buffer("omega", omega, persistent=False)
 
     def forward(self, seconds: Seconds) -> Float[Tensor, "batch time channels"]:
@@ -128,11 +132,7 @@ class SecondsRotary(nn.Module):
         textbook: bool = False,
     ):
         super().__init__()
-        if head_dim % 2:
-            raise BadArgument(f"heads of {head_dim} channels; rotary needs pairs: use {head_dim + 1}")
-        omega = angular_frequencies(
-            head_dim // 2, fastest_fps=fastest_fps, longest_seconds=longest_seconds, textbook=textbook
-        )
+        omega = _paired(head_dim, fastest_fps=fastest_fps, longest_seconds=longest_seconds, textbook=textbook)
         self.register_buffer("omega", omega, persistent=False)
 
     def forward(self, seconds: Seconds, origin_seconds: Float64[Tensor, "batch"] | None = None) -> Turn:

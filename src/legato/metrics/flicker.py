@@ -130,7 +130,7 @@ class FlickerSpectrum(Metric):
         )
         return [
             Measurement(n, v, u, "lower", a, None if n == "flicker_hz" else self.curve, limit=limit, note=note)
-            for (n, u, a), v, limit, note in zip(told, values, (None, 0.02, 0.05), notes, strict=True)
+            for (n, u, a), v, limit, note in zip(told, values, (None, 0.02, 0.1), notes, strict=True)
         ]
 
 

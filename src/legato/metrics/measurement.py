@@ -11,9 +11,18 @@ import numpy as np
 from legato.errors import BadArgument
 from legato.metrics.moment import Moment
 
-__all__ = ["Better", "Curve", "Measurement", "Metric"]
+__all__ = ["Better", "Curve", "Measurement", "Metric", "readable"]
 
 Better = Literal["lower", "higher", "neither"]
+
+
+def readable(value: float | None) -> str:
+    """A value for people: three digits, whole numbers whole, a dash where there is none."""
+    if value is None:
+        return "-"
+    if abs(value) < 1e-9:
+        return "0"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 class Curve:

@@ -3,18 +3,18 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from legato.motion.change import rows_of_pixels
 from legato.motion.cuts import CutDetector
 from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.warp import Field, sampled
 from legato.video.frames import Frame
+from legato.video.pixels import pixels_of_rows, rows_of_pixels, shrunk
 
 __all__ = ["FLOW_SIDE_PX", "Moment", "aligned", "moments"]
 
@@ -25,7 +25,6 @@ OF_ONE_PICTURE = ("image", "grey", "small", "small_pixels", "small_grey")
 BETWEEN_TWO = ("change", "flow_from", "flow_back", "speeds", "predicted")
 
 Image = UInt8[np.ndarray, "height width 3"]
-Field = Float32[np.ndarray, "height width 2"]
 
 
 @dataclass(eq=False)
@@ -80,12 +79,7 @@ class Moment:
     @cached_property
     def small(self) -> Image:
         """The picture with at most 256 pixels on its longer side."""
-        height, width = self.image.shape[:2]
-        scale = FLOW_SIDE_PX / max(height, width)
-        if scale >= 1:
-            return self.image
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)
+        return shrunk(self.image, FLOW_SIDE_PX)
 
     @cached_property
     def small_grey(self) -> UInt8[np.ndarray, "rows columns"]:
@@ -95,7 +89,7 @@ class Moment:
     @cached_property
     def small_pixels(self) -> UInt8[Tensor, "3 rows columns"]:
         """The small picture as a tensor, channels first."""
-        return torch.from_numpy(self.small).permute(2, 0, 1)
+        return pixels_of_rows(self.small)
 
     @cached_property
     def change(self) -> float:
@@ -131,18 +125,6 @@ class Moment:
 
 def _field(estimator: FlowEstimator, a: Moment, b: Moment) -> Field:
     return np.ascontiguousarray(estimator(a.small_pixels, b.small_pixels).permute(1, 2, 0).numpy())
-
-
-def sampled(image: np.ndarray, flow: Field) -> np.ndarray:
-    """An image at p + flow(p), bilinear; beyond the frame counts its edge."""
-    places = flow + _grid(*flow.shape[:2])
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-@lru_cache(maxsize=4)
-def _grid(height: int, width: int) -> Field:
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    return np.dstack(np.meshgrid(x, y))
 
 
 def moments(

@@ -4,11 +4,11 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from legato.metrics.measurement import Curve, Measurement, Metric
 from legato.metrics.moment import Moment
+from legato.video.pixels import shrunk
 
 __all__ = ["Order"]
 
@@ -38,10 +38,7 @@ class Order(Metric):
         """Compare with the frame before and with the one a quarter of a second ago."""
         if moment.before is None:
             self.recent.clear()
-        height, width = moment.small.shape[:2]
-        scale = min(1.0, SIDE_PX / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        now = cv2.resize(moment.small, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        now = shrunk(moment.small, SIDE_PX).astype(np.float32)
         self.recent.append((moment.seconds, now))
         while len(self.recent) > 2 and moment.seconds - self.recent[1][0] >= self.lag_seconds - 1e-6:
             self.recent.popleft()

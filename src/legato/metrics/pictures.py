@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import torch
 
 from legato.metrics.measurement import Curve, Measurement, Metric
 from legato.metrics.moment import Moment
@@ -29,7 +28,7 @@ class Coherence(Metric):
         """Compare with the frame before."""
         if moment.before is None:
             return
-        pair = coherence(_tensor(moment.small), _tensor(moment.before.small))
+        pair = coherence(moment.small_pixels, moment.before.small_pixels)
         self.curve.add(moment.seconds, pair.correlation)
         self.stays.add(moment.seconds, pair.unchanged_share)
         self.bands[pair.band] += 1
@@ -134,11 +133,12 @@ class Freezes(Metric):
                 )
             ]
         repeat = pairs & (largest <= self.exact_levels)
-        lively = pairs & (largest > self.exact_levels)
-        for at in np.flatnonzero(lively & (change < 1)):
-            near = lively & (np.abs(seconds - seconds[at]) <= self.reach_seconds)
-            near[at] = False
-            repeat[at] = near.sum() >= 2 and change[at] < self.faint_share * np.median(change[near])
+        lively = np.flatnonzero(pairs & ~repeat)
+        times, changes, reach = seconds[lively], change[lively], self.reach_seconds + 1e-6
+        first, last = np.searchsorted(times, times - reach), np.searchsorted(times, times + reach, side="right")
+        for at in np.flatnonzero(changes < 1):
+            near = np.concatenate([changes[first[at] : at], changes[at + 1 : last[at]]])
+            repeat[lively[at]] = len(near) >= 2 and changes[at] < self.faint_share * np.median(near)
         curve, longest, run = Curve(), 0.0, 0.0
         for at in np.flatnonzero(pairs):
             run = run + intervals[at] if repeat[at] else 0.0
@@ -261,7 +261,3 @@ class Cuts(Metric):
                 "cuts", float(len(self.found)), "cuts", "neither", "Measures start over at each.", curve, note=where
             )
         ]
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)

@@ -17,6 +17,8 @@ __all__ = ["Seams", "found_period"]
 
 LEAST_REPEATS = 3
 LEAST_SCORE = 10.0
+MOST_BY_CHANCE = 0.1
+LONGEST_PERIOD = 256
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Seams(Metric):
     def add(self, moment: Moment) -> None:
         """Measure the step into this frame."""
         if moment.last is None:
-            self.rows.extend((moment.seconds, np.nan, np.nan, 0.0))
+            self.rows.extend((moment.seconds, np.nan, np.nan, 0.0, 0.0))
             return
         small = moment.small.astype(np.int16)
         step = cv2.subtract(small, moment.last.small.astype(np.int16))
@@ -52,12 +54,12 @@ class Seams(Metric):
         if self.last_step is not None:
             second = cv2.norm(step, self.last_step, cv2.NORM_L1) / step.size
         residual = cv2.norm(moment.small, moment.predicted, cv2.NORM_L1) / moment.small.size
-        self.rows.extend((moment.seconds, residual, second, float(moment.cut)))
+        self.rows.extend((moment.seconds, residual, second, float(moment.cut), float(moment.frame.key)))
         self.last_step = step
 
     def result(self) -> list[Measurement]:
         """Strength, period and place of the seams."""
-        seconds, *signals, cuts = np.array(self.rows).reshape(-1, 4).T
+        seconds, *signals, cuts, keys = np.array(self.rows).reshape(-1, 5).T
         residual, second = signals
         second[:-1] = np.fmin(second[:-1], second[1:])  # a jump differs from the steps on both its sides
         jump = np.fmax(_relative(seconds, residual), _relative(seconds, second))
@@ -79,6 +81,8 @@ class Seams(Metric):
             period, phase = found_period(jump)
             at = np.arange(phase, len(jump), period) if period else np.zeros(0, dtype=int)
             note = f"every {period} frames, first at frame {phase}" if period else "no period stands out"
+            if period and keys[at].all() and not keys[1:].all():
+                note += ", where the file has keyframes: the codec may be at fault"
         elif isinstance(self.boundaries, int):
             period = self.boundaries
             at = np.arange(period, len(jump), period)
@@ -93,7 +97,7 @@ class Seams(Metric):
         elif self.boundaries is not None:
             note = "no boundary lies inside the video"
         return [
-            Measurement("seams", value, "ratio", "lower", about, curve, limit=1.5, note=note),
+            Measurement("seams", value, "ratio", "lower", about, curve, limit=2.0, note=note),
             Measurement(name, float(period), "frames", "neither", told, note=note),
         ]
 
@@ -101,29 +105,40 @@ class Seams(Metric):
 def found_period(jump: Float64[np.ndarray, " time"]) -> tuple[int, int]:
     """The period and the first frame of jumps that come back every so many frames; (0, 0) where none stands out.
 
-    Each period and phase with three or more repeats is scored by how many standard errors the mean of its frames lies
-    over the rest, in ranks, so that one large jump counts no more than another. A seam's period scores highest:
-    its multiples have fewer frames, its divisors mix others in.
+    Each period from 2 to 256 frames and each phase with three or more repeats is scored by how many standard errors the
+    median of its frames lies over that of all, each capped, so that one large jump counts no more than another. Four in
+    five of them have to jump, all where there are fewer than six, and so high that among all periods and phases of a
+    video without seams one in ten would find as much. A seam's period scores highest: its multiples have fewer
+    frames, its divisors mix others in.
+
+    Args:
+        jump: how far each frame jumps relative to those around, not a number where that is not known; frame 0 begins no
+            piece.
     """
     known = np.flatnonzero(np.isfinite(jump))
     if len(known) < 2 * LEAST_REPEATS:
         return 0, 0
-    ranks = np.full(len(jump), np.nan)
-    values = jump[known]
-    ranks[known] = np.minimum(values, np.quantile(values, 0.5) * 8)
-    centre, spread = float(np.median(ranks[known])), float(np.median(np.abs(values - np.median(values)))) * 1.4826
-    spread = max(spread, 0.02 * centre, 1e-9)
+    ordered = np.sort(jump[known])
+    centre = float(np.median(ordered))
+    spread = max(float(np.median(np.abs(ordered - centre))) * 1.4826, 0.02 * centre, 1e-9)
+    later = np.minimum(jump[1 : known[-1] + 1], centre * 8)
+    longest = min((len(later) + 1) // LEAST_REPEATS, LONGEST_PERIOD)
     best = (LEAST_SCORE, 0, 0)
-    last = int(known[-1])
-    for period in range(2, (last + 1) // LEAST_REPEATS + 1):
-        for phase in range(1, period + 1):
-            comb = ranks[phase::period]
-            comb = comb[np.isfinite(comb)]
-            if len(comb) < LEAST_REPEATS:
-                continue
-            score = (float(np.median(comb)) - centre) / spread * np.sqrt(len(comb))
-            if np.quantile(comb, 0.2) > centre + 2 * spread and score > best[0] * 1.001:
-                best = (score, period, phase)
+    for period in range(2, longest + 1):
+        padded = np.append(later, np.full(-len(later) % period, np.nan))
+        combs = np.sort(padded.reshape(-1, period), axis=0)  # a column for each phase; what is not a number comes last
+        counts = np.isfinite(combs).sum(0)
+        phases = np.flatnonzero(counts >= LEAST_REPEATS)
+        counts = counts[phases]
+        median = (combs[(counts - 1) // 2, phases] + combs[counts // 2, phases]) / 2
+        low = combs[(counts - 1) // 5, phases]
+        as_high = 1 - np.searchsorted(ordered, low) / len(ordered)
+        by_chance = longest**2 / 2 * as_high ** (counts - (counts - 1) // 5)
+        jumps = (low > centre + 2 * spread) & (by_chance < MOST_BY_CHANCE)
+        scores = np.where(jumps, (median - centre) / spread * np.sqrt(counts), 0.0)
+        for score, phase in zip(scores, phases, strict=True):
+            if score > best[0] * 1.001:
+                best = (float(score), period, int(phase) + 1)
     return best[1], best[2]
 
 

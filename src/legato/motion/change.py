@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument
+from legato.video.pixels import rows_of_pixels
 
 __all__ = [
     "ChangeMeasure",
@@ -33,11 +34,6 @@ __all__ = [
 Picture = UInt8[Tensor, "3 height width"]
 Reference = UInt8[Tensor, "3 reference_height reference_width"]  # its size is checked with a message
 Grid = Float[Tensor, "rows columns"]
-
-
-def rows_of_pixels(picture: Picture) -> np.ndarray:
-    """The picture as OpenCV wants it, `(height, width, 3)`; free where it came from a decoder."""
-    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
 
 
 def patch_sums(image: np.ndarray, patch_px: int) -> np.ndarray:

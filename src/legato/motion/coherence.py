@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.motion.change import rows_of_pixels
+from legato.video.pixels import rows_of_pixels
 
 __all__ = ["COHERENT_OVER", "INCOHERENT_UNDER", "Coherence", "coherence", "correlation", "unchanged_share"]
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from legato.errors import BadArgument
 from legato.motion.cuts import Cut, CutDetector, CutStep
 from legato.video.frames import Frame
+from legato.video.pixels import pixels_of_rows, rows_of_pixels, shrunk
 
 __all__ = [
     "ConfirmedCuts",
@@ -138,7 +139,7 @@ class ConfirmedCuts:
 
     def step(self, frame: Frame, state: ConfirmedState | None = None) -> CutStep[ConfirmedState]:
         """Let the proposer look, and the features where it proposes; the score is the proposer's."""
-        small = replace(frame, pixels=_shrunk(frame.pixels, self.side_px))
+        small = replace(frame, pixels=pixels_of_rows(shrunk(rows_of_pixels(frame.pixels), self.side_px)))
         proposal = self.proposer.step(frame, state.proposer if state else None)
         seen = state.seen + 1 if state else 1
         different = False
@@ -173,12 +174,3 @@ def _bhattacharyya(p: Float[Tensor, "bins"], q: Float[Tensor, "bins"]) -> float:
 
 def _cosine(a: Tensor, b: Tensor) -> float:
     return float(F.cosine_similarity(a.detach().flatten().float(), b.detach().flatten().float(), dim=0))
-
-
-def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
-    """A copy with at most `side_px` on the longer side."""
-    _, height, width = pixels.shape
-    scale = min(side_px / max(height, width), 1.0)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in pixels.detach().cpu().numpy()]
-    return torch.from_numpy(np.stack(planes))

@@ -17,9 +17,10 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.motion.change import rows_of_pixels
 from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.warp import places_of, sampled_at
 from legato.video.frames import Frame, Frames
+from legato.video.pixels import rows_of_pixels
 
 __all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "between"]
 
@@ -54,7 +55,7 @@ class LinearInterpolator:
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Weighted means of the two pictures; see `Interpolator`."""
         _check(first, second, shares)
-        a, b = (rows_of_pixels(picture.cpu()).astype(np.float32) for picture in (first, second))
+        a, b = (rows_of_pixels(picture).astype(np.float32) for picture in (first, second))
         return _all(first, second, shares, lambda share: a + (b - a) * np.float32(share))
 
 
@@ -74,14 +75,12 @@ class FlowInterpolator:
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
         _check(first, second, shares)
-        images = [rows_of_pixels(picture.cpu()).astype(np.float32) for picture in (first, second)]
+        images = [rows_of_pixels(picture).astype(np.float32) for picture in (first, second)]
         flows = []
         if any(0 < share < 1 for share in shares):
             pairs = ((first, second), (second, first))
             flows = [self.estimator(a, b).permute(1, 2, 0).cpu().numpy() for a, b in pairs]
         height, width = first.shape[-2:]
-        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-        grid = np.dstack(np.meshgrid(x, y))
 
         def along(share: float) -> Image:
             there: np.ndarray | None = None
@@ -91,10 +90,10 @@ class FlowInterpolator:
                 (images[1], share, (1 - share) ** 2, -share * (1 - share)),
             ):
                 places = cv2.addWeighted(flows[0], forward, flows[1], backward, 0)
-                places += grid
+                places += places_of(height, width)
                 seen = cv2.inRange(places, (0, 0, 0, 0), (width - 1, height - 1, 0, 0))
                 weight = seen * np.float32(near / 255) + np.float32(near * 1e-3)
-                moved = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                moved = sampled_at(image, places)
                 moved = cv2.multiply(moved, cv2.merge([weight] * 3))
                 there = moved if there is None else cv2.add(there, moved)
                 total = weight if total is None else total + weight
@@ -155,7 +154,7 @@ def _all(first: Tensor, second: Tensor, shares: Sequence[float], inside: Callabl
     made = np.empty((len(shares), *first.shape[-2:], 3), dtype=np.uint8)
     for place, share in zip(made, shares, strict=True):
         if share in (0, 1):
-            place[:] = rows_of_pixels((second if share else first).cpu())
+            place[:] = rows_of_pixels(second if share else first)
         else:
             np.copyto(place, np.clip(np.rint(inside(share)), 0, 255), casting="unsafe")
     return torch.from_numpy(made).permute(0, 3, 1, 2).to(first.device)

@@ -12,6 +12,7 @@ import torch
 from legato.errors import BadArgument, MissingExtra
 from legato.motion.cuts import Cut
 from legato.video.frames import Frame
+from legato.video.pixels import rows_of_pixels
 
 __all__ = ["SceneDetectCuts", "TransNetCuts"]
 
@@ -107,8 +108,7 @@ def _quiet(network: type) -> type:
 
 
 def _resized(frame: Frame, size_px: tuple[int, int]) -> np.ndarray:
-    picture = np.ascontiguousarray(frame.pixels.detach().cpu().numpy().transpose(1, 2, 0))
-    return cv2.resize(picture, size_px[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(rows_of_pixels(frame.pixels), size_px[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _import(module: str, command: str) -> ModuleType:

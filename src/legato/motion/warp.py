@@ -2,12 +2,17 @@
 
 Flow from a to b is `(batch, 2, height, width)`, x then y in pixels (or tokens): what is at p in a is at p + flow(p)
 in b. Warping b backwards along it, `warp(b, flow_a_to_b)`, gives b as seen at the places of a. Positions count pixel
-centres: 0 is the centre of the first, and zero flow gives back the very same bits.
+centres: 0 is the centre of the first, and zero flow gives back the very same bits. Tensors are warped exactly and
+differentiably; `sampled` and `sampled_at` are OpenCV's, for pictures channels last where speed counts.
 """
 
+from functools import lru_cache
+
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from legato.errors import BadArgument
@@ -16,7 +21,10 @@ __all__ = [
     "consistency_error",
     "occluded",
     "occluded_relative",
+    "places_of",
     "resize_flow",
+    "sampled",
+    "sampled_at",
     "samples_inside",
     "warp",
     "warp_grid",
@@ -24,6 +32,7 @@ __all__ = [
 ]
 
 Flow = Float[Tensor, "batch 2 _ _"]
+Field = Float32[np.ndarray, "height width 2"]
 
 
 def warp(
@@ -48,6 +57,30 @@ def warp(
         picked = flat.gather(2, index[:, None].expand(-1, channels, -1))
         warped = warped + picked * weight[:, None].to(images.dtype)
     return warped.reshape(images.shape)
+
+
+def sampled(image: np.ndarray, flow: Field) -> np.ndarray:
+    """An image `(height, width, ...)` at p + flow(p), bilinear; beyond the frame counts its edge.
+
+    Args:
+        image: of a type that OpenCV interpolates, up to four channels.
+        flow: in pixels, channels last.
+    """
+    return sampled_at(image, flow + places_of(*flow.shape[:2]))
+
+
+def sampled_at(image: np.ndarray, places: Field) -> np.ndarray:
+    """As `sampled`, at places given as x and y in pixels."""
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=4)
+def places_of(height: int, width: int) -> Field:
+    """x and y of every pixel of a picture; read-only, since it is made once for each size."""
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    places = np.dstack(np.meshgrid(x, y))
+    places.flags.writeable = False
+    return places
 
 
 def warp_tokens(tokens: Float[Tensor, "batch tokens channels"], flow: Flow) -> Float[Tensor, "batch tokens channels"]:

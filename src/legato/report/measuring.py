@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from legato.errors import LegatoError
 from legato.metrics import Measured, Measurement
-from legato.report.render import cards, page, picture, pictures, plot, section
+from legato.metrics.measurement import readable
+from legato.report.render import cards, page, picture, pictures, plot, section, thumbnail
 from legato.video import Video, open_video
 
 if TYPE_CHECKING:
@@ -74,17 +74,8 @@ def titled(name: str) -> str:
 
 def told(measurement: Measurement) -> str:
     """A value with its unit."""
-    value = number(measurement.value)
+    value = readable(measurement.value)
     return value if measurement.unit in {"score", "share", "ratio", "0 or 1", "mse"} else f"{value} {measurement.unit}"
-
-
-def number(value: float | None) -> str:
-    """A value for people; a dash where there is none."""
-    if value is None:
-        return "–"
-    if abs(value) < 1e-9:
-        return "0"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def comparison(path: str, found: Measured, others: Sequence[tuple[str, Measured]]) -> str:
@@ -116,7 +107,7 @@ def cell(measurement: Measurement | None) -> str:
     if measurement is None:
         return '<td class="number"></td>'
     style = ' style="color:#b91c1c;font-weight:600"' if measurement.beyond_limit else ""
-    return f'<td class="number"{style}>{number(measurement.value)}</td>'
+    return f'<td class="number"{style}>{readable(measurement.value)}</td>'
 
 
 def curves(
@@ -182,19 +173,11 @@ def neighbours(video: Video, seconds: float) -> tuple[np.ndarray, np.ndarray, np
     """The frame shown at a time, and those before and after it, as thumbnails; None at the ends of the video."""
     rate = float(video.info.declared_rate or 25)
     reach = max(3 / rate, 0.25)
-    near = [(f.seconds, thumbnail(f.pixels)) for f in video.between(seconds - reach, seconds + reach)]
+    near = [(f.seconds, thumbnail(f.pixels, THUMB_WIDTH_PX)) for f in video.between(seconds - reach, seconds + reach)]
     at = [i for i, (t, _) in enumerate(near) if t <= seconds + 1e-6]
     if not at or at[-1] == 0 or at[-1] + 1 >= len(near):
         return None
     return near[at[-1] - 1][1], near[at[-1]][1], near[at[-1] + 1][1]
-
-
-def thumbnail(pixels: Any) -> np.ndarray:
-    """A picture at the width of the report's thumbnails, RGB `uint8 (height, width, 3)`."""
-    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
-    height, width = image.shape[:2]
-    size = (THUMB_WIDTH_PX, max(1, round(THUMB_WIDTH_PX * height / width)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def wide(grid: str) -> str:
@@ -213,8 +196,9 @@ def sliders(path: str, other: str, found: Measured) -> str:
             start, other_start = found.first_seconds, b.info.start_seconds
             for step in range(SLIDER_PICTURES):
                 later = span * (step + 0.5) / SLIDER_PICTURES
-                pair = [thumbnail(a.at(start + later).pixels), thumbnail(b.at(other_start + later).pixels)]
-                blocks.append(slider(pair[0], pair[1], f"{start + later:.2f} s"))
+                pair = (a.at(start + later), b.at(other_start + later))
+                under, over = (thumbnail(frame.pixels, THUMB_WIDTH_PX) for frame in pair)
+                blocks.append(slider(under, over, f"{start + later:.2f} s"))
     except LegatoError:
         pass
     grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:12px"

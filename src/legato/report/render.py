@@ -8,8 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from torch import Tensor
 
-__all__ = ["cards", "page", "picture", "pictures", "plot", "section", "table", "write_page"]
+from legato.video.pixels import rows_of_pixels
+
+__all__ = ["cards", "page", "picture", "pictures", "plot", "section", "table", "thumbnail", "write_page"]
 
 STYLE = """
 :root { --ink: #1c2330; --soft: #5c6675; --line: #e3e6eb; --paper: #ffffff; --ground: #f5f6f8; --accent: #c2410c; }
@@ -84,6 +87,19 @@ def table(rows: Iterable[tuple[str, str, str]]) -> str:
         for name, value, meaning in rows
     ]
     return f"<table>{''.join(lines)}</table>"
+
+
+def thumbnail(pixels: Tensor, width_px: int, aspect: float | None = None) -> np.ndarray:
+    """A picture at a width, RGB `uint8 (height, width, 3)`.
+
+    Args:
+        pixels: RGB, `uint8 (3, height, width)`.
+        width_px: of the thumbnail.
+        aspect: height over width of the thumbnail; that of the picture where none is given.
+    """
+    aspect = pixels.shape[1] / pixels.shape[2] if aspect is None else aspect
+    size = (width_px, max(1, round(width_px * aspect)))
+    return cv2.resize(rows_of_pixels(pixels), size, interpolation=cv2.INTER_AREA)
 
 
 def picture(image: np.ndarray, quality: int = 82) -> str:

@@ -6,9 +6,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch import Tensor
 
-from legato.report.render import cards, page, pictures, plot, section, table
+from legato.report.render import cards, page, pictures, plot, section, table, thumbnail
 from legato.reuse.encoder import Encoded
 from legato.video.frames import Frame
 
@@ -39,7 +38,7 @@ class Sheet:
 
     def add(self, frame: Frame, encoded: Encoded, grid: tuple[int, int]) -> None:
         """Consider a frame for the contact sheet, and keep the pictures around a confirmed cut."""
-        self.recent = [*self.recent[-4:], (frame.seconds, thumbnail(frame.pixels, self.aspect))]
+        self.recent = [*self.recent[-4:], (frame.seconds, thumbnail(frame.pixels, THUMB_WIDTH_PX, self.aspect))]
         if encoded.cut is not None:
             self.mark_cut(encoded.cut.seconds)
         if self.seen % self.stride == 0:
@@ -59,13 +58,6 @@ class Sheet:
         if seconds in times[1:] and len(self.cuts) < self.cut_limit:
             at = times.index(seconds)
             self.cuts.append((seconds, self.recent[at - 1][1], self.recent[at][1]))
-
-
-def thumbnail(pixels: Tensor, aspect: float) -> np.ndarray:
-    """Shrink a picture to the sheet's width, RGB `uint8 (height, width, 3)`."""
-    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
-    size = (THUMB_WIDTH_PX, max(1, round(THUMB_WIDTH_PX * aspect)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def draw_tokens(image: np.ndarray, encoded: Encoded, grid: tuple[int, int]) -> np.ndarray:

@@ -15,6 +15,7 @@ from legato.motion.cuts import Cut, CutDetector
 from legato.reuse.plan import Look, Plan
 from legato.reuse.policy import Policy
 from legato.video.frames import Frame
+from legato.video.pixels import pixels_of_rows, rows_of_pixels
 
 __all__ = ["Lookout", "Sight", "Track", "fitted", "patches"]
 
@@ -153,13 +154,13 @@ def fitted(frame: Frame, size_px: tuple[int, int]) -> Picture:
     height, width = size_px
     shrinks = frame.height > height and frame.width > width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    image = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).numpy())
+    image = rows_of_pixels(frame.pixels)
     while (
         image.shape[0] % 2 == image.shape[1] % 2 == 0 and image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
     ):
         # halving is several times as fast as shrinking by other factors
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(cv2.resize(image, (width, height), interpolation=method)).permute(2, 0, 1)
+    return pixels_of_rows(cv2.resize(image, (width, height), interpolation=method))
 
 
 def grid_of(picture: Picture, patch_px: int) -> np.ndarray:

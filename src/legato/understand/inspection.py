@@ -1,6 +1,6 @@
 """Look at a video once and say what it is: its times, cuts, coherence, motion, and what kind of content.
 
-    with open_reduced("clip.mp4") as video:
+    with open_reduced("clip.mp4", SIDE_PX) as video:
         inspection = inspect_video(video)
     inspection.content, inspection.times.kind, inspection.warnings
 
@@ -12,14 +12,9 @@ the steps and on seconds alone.
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.coherence import coherence
@@ -27,9 +22,11 @@ from legato.motion.cuts import AdaptiveCuts, Cut, CutDetector
 from legato.understand.pairs import STEP_SECONDS, Coherences, Motion, Tally
 from legato.video.frame_times import FrameTimes, measured_times
 from legato.video.frames import Frame
-from legato.video.read import Video, VideoInfo, open_video
+from legato.video.pixels import pixels_of_rows, rows_of_pixels, shrunk
+from legato.video.read import Video, VideoInfo
 
 __all__ = [
+    "SIDE_PX",
     "Coherences",
     "Damage",
     "Inspection",
@@ -37,10 +34,7 @@ __all__ = [
     "Motion",
     "guessed_content",
     "inspect_video",
-    "open_reduced",
 ]
-
-Picture = UInt8[Tensor, "3 height width"]
 
 SIDE_PX = 320
 SAMPLE_SECONDS = 2.0
@@ -165,7 +159,8 @@ class Inspector:
         last, anchor = self._last, self._anchor
         if last is not None and frame.time <= last.time:
             raise BadArgument(f"{frame} does not come after {last}; give frames in order")
-        small = Frame(_shrunk(frame.pixels, self._side_px), frame.pts, frame.time_base)
+        pixels = pixels_of_rows(shrunk(rows_of_pixels(frame.pixels), self._side_px))
+        small = Frame(pixels, frame.pts, frame.time_base)
         cut = self._detector.step(small, self._state)
         self._state = cut.state
         if cut.confirmed:
@@ -222,7 +217,7 @@ class Inspector:
 
 
 def inspect_video(frames: Video | Iterable[Frame], *, cuts: CutDetector | None = None) -> Inspection:
-    """Look at every frame of a video, or at frames in order of time; see `open_reduced` for the fast way to read.
+    """Look at every frame of a video, or at frames in order of time; `open_reduced` is the fast way to read them.
 
     Raises:
         BadArgument: there are no frames, or they are out of order.
@@ -231,21 +226,6 @@ def inspect_video(frames: Video | Iterable[Frame], *, cuts: CutDetector | None =
     for frame in frames:
         inspector.add(frame)
     return inspector.result(frames if isinstance(frames, Video) else None, whole=True)
-
-
-def open_reduced(path_or_url: str | Path, side_px: int = SIDE_PX) -> Video:
-    """`open_video`, with frames scaled while decoding so that no side is over `side_px`.
-
-    Raises:
-        VideoError: as `open_video`.
-    """
-    video = open_video(path_or_url)
-    longer = max(video.info.height, video.info.width)
-    if longer <= side_px or "://" in str(path_or_url):  # a camera may not let us in twice
-        return video
-    video.close()
-    height, width = (max(2, round(side * side_px / longer)) for side in (video.info.height, video.info.width))
-    return open_video(path_or_url, size_px=(height, width))
 
 
 def guessed_content(motion: Motion, cut_share: float) -> str:
@@ -276,16 +256,6 @@ def _sampled(cuts: list[Cut], seconds: np.ndarray) -> tuple[int, int]:
     samples = np.arange(seconds[0], seconds[-1] + 1e-6, SAMPLE_SECONDS)
     shots = np.searchsorted([cut.seconds for cut in cuts], samples, side="right")
     return int(np.count_nonzero(np.diff(shots))), len(samples) - 1
-
-
-def _shrunk(pixels: Picture, side_px: int) -> UInt8[Tensor, "3 rows columns"]:
-    height, width = pixels.shape[-2:]
-    scale = side_px / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
-    return torch.from_numpy(cv2.resize(image, size, interpolation=cv2.INTER_AREA)).permute(2, 0, 1)
 
 
 def _facts(info: VideoInfo) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from legato.video.frames import Frame, Frames
 from legato.video.picture import Darkroom, matrix_of, orientation_of
 from legato.video.seek import Locate, PictureTable, Seeker
 
-__all__ = ["Video", "VideoInfo", "open_video"]
+__all__ = ["Video", "VideoInfo", "open_reduced", "open_video"]
 
 Seconds = int | float | Fraction
 
@@ -99,6 +99,21 @@ def open_video(
     if stream < 0:
         raise BadArgument(f"stream is {stream}; expected 0 or more")
     return Video(Source(path_or_url, stream), size_px, table)
+
+
+def open_reduced(path_or_url: str | Path, side_px: int) -> "Video":
+    """`open_video`, with frames scaled while decoding so that no side is over `side_px`; a URL keeps its size.
+
+    Raises:
+        VideoError: as `open_video`.
+    """
+    video = open_video(path_or_url)
+    longer = max(video.size_px)
+    if longer <= side_px or "://" in str(path_or_url):  # a camera may not let us in twice
+        return video
+    video.close()
+    height, width = (max(2, round(side * side_px / longer)) for side in video.size_px)
+    return open_video(path_or_url, size_px=(height, width))
 
 
 class Video:
