@@ -17,15 +17,13 @@ The physical speed is random and hidden in training, so a model draws one for ea
 """
 
 import argparse
-import json
 import math
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.about import about
+from benchmarks.about import save
 from rich.console import Console
 from rich.table import Table
 
@@ -220,9 +218,7 @@ def main() -> None:
         row["pinned_error"] = max(r["error"] for r in pinned(other, 32, sampler).values())
         result["controls"][name] = row
     show(result)
-    if args.json:
-        facts = about(checkpoint=args.checkpoint, trained=generator.trained, sampler=asdict(replace(sampler)))
-        args.json.write_text(json.dumps({"about": facts, **result}, indent=1))
+    save(args.json, result, checkpoint=args.checkpoint, trained=generator.trained, sampler=repr(sampler))
 
 
 def show(result: dict[str, Any]) -> None:

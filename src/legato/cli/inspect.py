@@ -1,5 +1,6 @@
 """`legato inspect`: what a video is, whether its times can be trusted, and how coherent it is."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,12 @@ def inspect(
     json_out: Annotated[Path | None, typer.Option("--json", help="Write all numbers; - for standard output.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
     seconds: Annotated[str | None, typer.Option(help="Only this span, as 2:5.5, 10: or :3.")] = None,
+    estimate_rate: Annotated[
+        bool, typer.Option("--estimate-rate", help="Also estimate the rate from the motion, for files that are silent.")
+    ] = False,
+    rate_estimator: Annotated[
+        str | None, typer.Option(help="An estimator's folder or name; the bundled one knows discs that fall and swing.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
 ) -> None:
     """Say what videos are: frame times, cuts, coherence, motion, kind of content, and what is wrong with them."""
@@ -44,6 +51,11 @@ def inspect(
         results.append({"video": path, **found.summary()})
         if not quiet:
             show(path, found)
+        if estimate_rate or rate_estimator:
+            results[-1]["estimated_rate"] = estimated = estimated_rate(path, rate_estimator)
+            if not quiet:
+                low, high = estimated["interval"]
+                typer.echo(f"estimated rate: {estimated['fps']:.3g} per second ({low:.3g} to {high:.3g})")
         if found.interrupted:
             break
     if json_out is not None:
@@ -83,6 +95,34 @@ def inspect_file(
             )
         whole = span == (None, None) and max_frames is None and not interrupted
         return inspector.result(video, whole=whole, interrupted=interrupted)
+
+
+def estimated_rate(path: str, name: str | None = None, windows: int = 8) -> dict[str, Any]:
+    """The rate that the motion suggests, over windows spread over the first minute.
+
+    Returns:
+        `fps`, the median over windows, and `interval`, where the middle two thirds of what is thought of them lie.
+
+    Raises:
+        ModelNotFound: there is no such estimator.
+        BadArgument: the video has only one frame.
+    """
+    from itertools import islice
+
+    import torch
+
+    from legato.clock import load_rate_estimator
+    from legato.video.read import open_reduced
+
+    model = load_rate_estimator(name)
+    with open_reduced(path, 4 * model.side_px) as video:
+        frames = [frame.pixels for frame in islice(video, 1800)]
+    begins = torch.linspace(0, max(0, len(frames) - model.frames), windows).round().int().unique().tolist()
+    said = [model.estimate(torch.stack(frames[begin : begin + model.frames])) for begin in begins]
+    logs = torch.cat([one.log_interval for one in said])
+    spread = float(torch.cat([one.spread for one in said]).median())
+    middle = float(logs.median())
+    return {"fps": math.exp(-middle), "interval": [math.exp(-middle - spread), math.exp(-middle + spread)]}
 
 
 def show(path: str, found: "Inspection") -> None:
