@@ -27,7 +27,7 @@ from about import save
 
 from legato.reuse import Audit, Hierarchical, MaxAge, RandomFraction, ReuseEncoder, Threshold
 from legato.reuse.cost import EncoderCost
-from legato.reuse.encoder import DEFAULT_MAX_AGE_SECONDS, DEFAULT_THRESHOLD
+from legato.reuse.encoder import DEFAULT_MAX_AGE_SECONDS, DEFAULT_THRESHOLD, DEFAULT_TURNOVER
 from legato.reuse.fidelity import CosineTally, token_cosines
 from legato.video import Frame, open_video
 
@@ -71,13 +71,20 @@ class Method:
 
 def methods(encoder: ReuseEncoder, max_age: float, quick: bool) -> list[Method]:
     thresholds = [0.3, 0.4, 0.6, 0.9] if quick else [0.15, 0.25, 0.4, 0.5, 0.6, 0.8, 1.2]
-    made = [Method(f"ours {t}", encoder.with_policy(MaxAge(Threshold(t), max_age))) for t in thresholds]
+    made = [
+        Method(f"ours {t}", encoder.with_policy(MaxAge(Threshold(t), max_age, DEFAULT_TURNOVER))) for t in thresholds
+    ]
     for floor in (0.94, 0.97):
-        usual = encoder.with_policy(MaxAge(Threshold(DEFAULT_THRESHOLD), max_age))
+        usual = encoder.with_policy(MaxAge(Threshold(DEFAULT_THRESHOLD), max_age, DEFAULT_TURNOVER))
         made.append(Method(f"ours {DEFAULT_THRESHOLD}, audit {floor}", usual.with_audit(Audit(floor))))
     encoder = encoder.with_audit(None)
     for fraction in [0.1] if quick else [0.05, 0.15, 0.4]:
-        made.append(Method(f"hierarchical {fraction}", encoder.with_policy(MaxAge(Hierarchical(fraction), max_age))))
+        made.append(
+            Method(
+                f"hierarchical {fraction}",
+                encoder.with_policy(MaxAge(Hierarchical(fraction), max_age, DEFAULT_TURNOVER)),
+            )
+        )
         made.append(Method(f"random {fraction}", encoder.with_policy(RandomFraction(fraction))))
     made.append(Method("frame-to-frame 0.4", encoder.with_policy(Threshold(0.4)), drifts=True))
     return made
@@ -205,6 +212,7 @@ def main() -> None:
     save(
         args.json, {"geometric_mean": summary, "classes": groups},
         model=args.model, layer=args.layer, size=args.size, max_frames=args.max_frames, max_age_seconds=args.max_age,
+        turnover=DEFAULT_TURNOVER,
     )  # fmt: skip
 
 

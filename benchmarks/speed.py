@@ -1,6 +1,6 @@
 """Does motion run at the right speed at any frame rate? Generated clips of discs, tracked.
 
-    python -m benchmarks.speed --checkpoint physics-flow [--quick] [--json OUT]
+    python benchmarks/speed.py --checkpoint physics-flow [--quick] [--json OUT]
 
 The physical speed is random and hidden in training, so a model draws one for each sample.
 
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.about import save
+from about import save
 from rich.console import Console
 from rich.table import Table
 

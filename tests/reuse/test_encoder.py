@@ -126,6 +126,21 @@ def test_change_is_measured_against_the_last_recomputation_so_slow_drift_shows()
     assert float((out.state.track.previous.float() - out.state.track.reference.float()).abs().max()) < 20
 
 
+def test_partial_frames_count_as_turnover_and_full_ones_do_not() -> None:
+    encoder = reuse("dinov2")
+    first = encoder(noise_frame(0, 0))
+    moved = encoder(with_change(noise_frame(0, 0), 1, seed=1), first.state)
+    assert moved.plan.mode == "partial"
+    assert first.state.track.turnover == 0
+    assert moved.state.track.turnover == pytest.approx(len(moved.plan.tokens) / encoder.token_count)
+    assert float(moved.state.track.turnover_at.max()) == 0
+    again = encoder(with_change(noise_frame(0, 0), 2, seed=2), moved.state)
+    assert again.state.track.turnover_at[again.plan.tokens].unique().tolist() == [moved.state.track.turnover]
+    refreshed = encoder(with_change(noise_frame(0, 0), 3, seed=3), again.state, refresh=True)
+    assert refreshed.state.track.turnover == again.state.track.turnover
+    assert refreshed.state.track.turnover_at.unique().tolist() == [again.state.track.turnover]
+
+
 def test_a_cut_is_a_cold_start() -> None:
     from legato.motion.cuts import AdaptiveCuts
 
@@ -168,7 +183,7 @@ def test_streams_in_one_batch_do_not_touch_each_other(family: str) -> None:
 def test_several_frames_in_one_pass_are_what_one_after_the_other_gives(family: str) -> None:
     from legato.motion.cuts import AdaptiveCuts
 
-    encoder = ReuseEncoder(make_model(family), policy=MaxAge(Threshold(0.02), seconds=0.5), cuts=AdaptiveCuts())
+    encoder = ReuseEncoder(make_model(family), policy=MaxAge(Threshold(0.02), 0.5, turnover=3.0), cuts=AdaptiveCuts())
     frames = [with_change(noise_frame(0, 0), i, width_px=16 + 8 * (i % 3), seed=i // 2) for i in range(6)]
     frames += [with_change(noise_frame(5, 0), i, seed=i) for i in range(6, 12)]
     state, single = None, []
@@ -211,7 +226,7 @@ def test_writing_into_the_output_does_not_reach_the_stream() -> None:
 def test_a_saved_state_resumes_exactly(tmp_path: object) -> None:
     from legato.motion.cuts import AdaptiveCuts
 
-    encoder = ReuseEncoder(make_model("clip"), policy=MaxAge(Threshold(0.02), seconds=0.2), cuts=AdaptiveCuts())
+    encoder = ReuseEncoder(make_model("clip"), policy=MaxAge(Threshold(0.02), 0.2, turnover=3.0), cuts=AdaptiveCuts())
     state = None
     for index in range(4):
         state = encoder(with_change(noise_frame(0, 0), index, seed=index), state).state

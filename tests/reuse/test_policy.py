@@ -13,7 +13,7 @@ def look(change: torch.Tensor, seconds: float = 10.0, recomputed_at: float | tor
         if isinstance(recomputed_at, float)
         else recomputed_at
     )
-    return Look(seconds, change, at)
+    return Look(seconds, change, at, 0.0, torch.zeros_like(at))
 
 
 def test_threshold_selects_what_exceeds_it_and_dilation_its_neighbours() -> None:
@@ -49,7 +49,7 @@ def test_no_token_gets_older_than_the_limit_at_any_rate_and_the_work_is_spread(r
     counts = []
     for frame in range(1, 4 * rate):
         now = frame / rate
-        selected = policy.select(Look(now, quiet, recomputed_at))
+        selected = policy.select(look(quiet, now, recomputed_at))
         recomputed_at = torch.where(selected, torch.tensor(now, dtype=torch.float64), recomputed_at)
         counts.append(int(selected.sum()))
         assert float((now - recomputed_at).max()) <= 1.0
@@ -63,9 +63,30 @@ def test_irregular_times_keep_the_limit_too() -> None:
     recomputed_at, now = torch.zeros(8, 8, dtype=torch.float64), 0.0
     for step in [0.01, 0.2, 0.033, 0.4, 0.002, 0.7, 0.1] * 5:
         now += step
-        selected = policy.select(Look(now, quiet, recomputed_at))
+        selected = policy.select(look(quiet, now, recomputed_at))
         recomputed_at = torch.where(selected, torch.tensor(now, dtype=torch.float64), recomputed_at)
         assert float((now - recomputed_at).max()) <= 0.5
+
+
+@pytest.mark.parametrize("busy_share", [0.0, 0.05, 0.3])
+def test_the_more_is_recomputed_the_sooner_held_tokens_are_refreshed_and_never_many_at_once(busy_share: float) -> None:
+    policy, quiet, rate = MaxAge(Threshold(1.0), seconds=8.0, turnover=10.0), torch.zeros(16, 16), 20
+    recomputed_at = torch.zeros(16, 16, dtype=torch.float64)
+    turnover, turnover_at, counts = 0.0, torch.zeros(16, 16, dtype=torch.float64), []
+    for frame in range(1, 20 * rate):
+        now = frame / rate
+        selected = policy.select(Look(now, quiet, recomputed_at, turnover, turnover_at))
+        recomputed_at = torch.where(selected, torch.tensor(now, dtype=torch.float64), recomputed_at)
+        turnover_at = torch.where(selected, torch.tensor(turnover, dtype=torch.float64), turnover_at)
+        counts.append(int(selected.sum()))
+        assert float((now - recomputed_at).max()) <= 8.0
+        if 5 * rate <= frame < 15 * rate:  # for ten seconds something happens elsewhere
+            turnover += busy_share
+    still, busy = 256 / rate / 8, 256 * (1 / rate / 8 + busy_share / 10)
+    assert max(counts) <= busy + 4
+    assert sum(counts[: 5 * rate]) == pytest.approx(5 * rate * still, rel=0.1)
+    assert sum(counts[5 * rate + 1 : 15 * rate]) == pytest.approx(10 * rate * busy, rel=0.1)
+    assert sum(counts[15 * rate + 1 :]) == pytest.approx(5 * rate * still, rel=0.1)
 
 
 def test_a_plan_holds_recomputes_some_or_all() -> None:
@@ -85,6 +106,7 @@ def test_a_plan_holds_recomputes_some_or_all() -> None:
         lambda: TopFraction(1.2),
         lambda: Hierarchical(-0.1),
         lambda: MaxAge(Threshold(1.0), 0.0),
+        lambda: MaxAge(Threshold(1.0), 4.0, turnover=1.0),
     ],
 )
 def test_impossible_settings_are_refused(make: object) -> None:

@@ -37,7 +37,7 @@ def expanded(patterns: list[str]) -> list[str]:
 def parsed_policy(text: str, max_age_seconds: float | None) -> "Policy":
     """`name` or `name:value`, such as `threshold:0.2` or `top:0.1`, under an age limit (0: none, None: the usual)."""
     from legato.reuse import Hierarchical, MaxAge, RandomFraction, Threshold, TopFraction
-    from legato.reuse.encoder import DEFAULT_MAX_AGE_SECONDS, DEFAULT_THRESHOLD
+    from legato.reuse.encoder import DEFAULT_MAX_AGE_SECONDS, DEFAULT_THRESHOLD, DEFAULT_TURNOVER
 
     policies = {
         "threshold": (Threshold, DEFAULT_THRESHOLD),
@@ -55,7 +55,7 @@ def parsed_policy(text: str, max_age_seconds: float | None) -> "Policy":
         why = error if isinstance(error, BadArgument) else f"'{value}' is not a number"
         raise BadArgument(f"policy '{text}': {why}; write, for example, {name}:{usual}") from None
     age = DEFAULT_MAX_AGE_SECONDS if max_age_seconds is None else max_age_seconds
-    return MaxAge(policy, age) if age else policy
+    return MaxAge(policy, age, DEFAULT_TURNOVER) if age else policy
 
 
 def parsed_audit(floor: float) -> "Audit | None":

@@ -32,7 +32,7 @@ def watch(
         str, typer.Option(help="Which tokens to recompute: threshold:0.4, top:0.1, hierarchical:0.1 or random:0.1.")
     ] = "threshold",
     max_age: Annotated[
-        float | None, typer.Option(min=0, help="No token older than this many seconds (default 4); 0 for no limit.")
+        float | None, typer.Option(min=0, help="No token older than this many seconds (default 16); 0 for no limit.")
     ] = None,
     audit: Annotated[
         float,

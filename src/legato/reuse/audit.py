@@ -42,11 +42,12 @@ class Audit:
 
     Attributes:
         floor: mean cosine of fresh to held features under which everything is recomputed.
-        probes: how many tokens it takes for a verdict; they are gathered over frames.
+        probes: how many tokens it takes for a verdict; they are gathered over frames. With few, a single token
+            that went astray has everything recomputed.
     """
 
     floor: float = DEFAULT_FLOOR
-    probes: int = 8
+    probes: int = 16
 
     def __post_init__(self) -> None:
         if not self.floor < 1 or self.probes < 1:

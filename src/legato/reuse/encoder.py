@@ -28,7 +28,8 @@ from legato.video.frames import Frame
 __all__ = ["Encoded", "ReuseEncoder"]
 
 DEFAULT_THRESHOLD = 0.4
-DEFAULT_MAX_AGE_SECONDS = 4.0
+DEFAULT_MAX_AGE_SECONDS = 16.0
+DEFAULT_TURNOVER = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +119,7 @@ class ReuseEncoder:
         self.lookout = Lookout(
             size_px=self.size_px,
             patch_px=self.parts.patch_px,
-            policy=policy or MaxAge(Threshold(DEFAULT_THRESHOLD), seconds=DEFAULT_MAX_AGE_SECONDS),
+            policy=policy or MaxAge(Threshold(DEFAULT_THRESHOLD), DEFAULT_MAX_AGE_SECONDS, DEFAULT_TURNOVER),
             measure=measure or Relative(),
             noise_floor=NoiseFloor(),
             cuts=cuts,

@@ -20,11 +20,16 @@ class Look:
         seconds: time of the frame.
         change: change of each token's picture since its last recomputation, `(rows, columns)`, 0 if equal.
         recomputed_at: seconds of each token's last recomputation, `float64 (rows, columns)`.
+        turnover: how many tokens partial frames have recomputed so far, in whole pictures (1.5 is one and a half
+            times as many as there are).
+        turnover_at: the turnover at each token's last recomputation, `float64 (rows, columns)`.
     """
 
     seconds: float
     change: Float[Tensor, "rows columns"]
     recomputed_at: Float[Tensor, "rows columns"]
+    turnover: float
+    turnover_at: Float[Tensor, "rows columns"]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Which tokens to recompute: small immutable objects that compose, such as `MaxAge(Threshold(0.05), seconds=2)`."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -127,22 +128,37 @@ class RandomFraction(Policy):
 class MaxAge(Policy):
     """Wrap a policy so that no token gets older than a limit, refreshing a few each frame.
 
-    Every token has its own moment within each period of `seconds`, spread evenly over the period and
-    scattered over the grid; it is refreshed when the moment passes. So none is ever older than the limit at
-    any frame rate, and the refreshing costs the same few tokens each frame instead of all at once.
+    Attention carries what happens in one place to every token, so a held token goes stale by what happens
+    elsewhere more than by time. A token's age therefore counts both: it is used up after `seconds` in which
+    nothing happens, or after `turnover` pictures' worth of recomputed tokens however soon that is, or by the two
+    in proportion. So a busy stream is refreshed at a higher pace than a still one, for a fixed part of its cost.
+
+    Every token has its own moment within each such period, spread evenly over the period and scattered over
+    the grid; it is refreshed when the moment passes. So none is ever older than the limit at any frame rate,
+    and the refreshing costs a few tokens each frame instead of all at once, also where the pace changes.
+
+    Attributes:
+        policy: what else is recomputed.
+        seconds: the age that no token exceeds.
+        turnover: how many pictures' worth of tokens may be recomputed meanwhile; infinite to count time alone.
     """
 
     policy: Policy
     seconds: float
+    turnover: float = math.inf
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise BadArgument(f"the age limit is {self.seconds} s; expected more than 0")
+        if not self.turnover > 1:
+            raise BadArgument(
+                f"the turnover is {self.turnover} pictures; expected more than 1, as the refreshed tokens count too"
+            )
 
     def select(self, look: Look) -> Selection:
         """Return the wrapped selection and the tokens whose moment passed since their last recomputation."""
         golden = 0.6180339887498949
         phase = (torch.arange(look.change.numel(), dtype=torch.float64) * golden).remainder(1).view_as(look.change)
-        now = (look.seconds / self.seconds + phase).floor()
-        then = (look.recomputed_at / self.seconds + phase).floor()
+        now = (look.seconds / self.seconds + look.turnover / self.turnover + phase).floor()
+        then = (look.recomputed_at / self.seconds + look.turnover_at / self.turnover + phase).floor()
         return self.policy.select(look) | (now > then)

@@ -34,6 +34,8 @@ class Track:
         reference: per patch the picture at the token's last recomputation.
         previous: the newest picture.
         recomputed_at: seconds of each patch token's last recomputation.
+        turnover: how many tokens partial frames have recomputed so far, in whole pictures.
+        turnover_at: the turnover at each patch token's last recomputation.
         noise: running noise floor of the picture, 0 to 1.
         cuts: the cut detector's own state.
     """
@@ -43,6 +45,8 @@ class Track:
     reference: Picture
     previous: Picture
     recomputed_at: Float64[Tensor, " tokens"]
+    turnover: float
+    turnover_at: Float64[Tensor, " tokens"]
     noise: float
     cuts: Any
 
@@ -123,16 +127,21 @@ class Lookout:
         if why_full or past is None:
             plan = Plan.full(change.numel(), why_full or "cold start")
         else:
-            look = Look(frame.seconds, change, past.recomputed_at.view(self.grid))
+            times, turnovers = past.recomputed_at.view(self.grid), past.turnover_at.view(self.grid)
+            look = Look(frame.seconds, change, times, past.turnover, turnovers)
             plan = Plan.of(self.policy.select(look), FULL_ABOVE)
+        turnover = past.turnover if past else 0.0
         if plan.mode == "full" or past is None:
             reference = picture
             recomputed_at = torch.full((change.numel(),), frame.seconds, dtype=torch.float64)
+            turnover_at = torch.full_like(recomputed_at, turnover)
         else:
             reference = with_patches(past.reference, picture, plan.tokens, self.patch_px)
             recomputed_at = past.recomputed_at.index_fill(0, plan.tokens, frame.seconds)
+            turnover_at = past.turnover_at.index_fill(0, plan.tokens, turnover)
+            turnover += len(plan.tokens) / change.numel()
         source_size = (frame.height, frame.width)
-        after = Track(frame.seconds, source_size, reference, picture, recomputed_at, noise, cuts)
+        after = Track(frame.seconds, source_size, reference, picture, recomputed_at, turnover, turnover_at, noise, cuts)
         return Sight(picture, plan, change, motion, cut, after, time.perf_counter() - started)
 
 

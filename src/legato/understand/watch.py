@@ -286,7 +286,7 @@ def _timed(frames: Iterator[Frame], count: int) -> Iterator[tuple[Frame, float]]
 def with_threshold(policy: Policy, threshold: float) -> Policy:
     """The same policy at another threshold; what is no threshold policy is replaced by one under its age limit."""
     if isinstance(policy, MaxAge):
-        return MaxAge(with_threshold(policy.policy, threshold), policy.seconds)
+        return replace(policy, policy=with_threshold(policy.policy, threshold))
     if isinstance(policy, Threshold):
         return Threshold(threshold, policy.dilation, policy.strong)
     return Threshold(threshold)
