@@ -39,5 +39,5 @@ def test_warping_forgives_the_pace_and_nothing_else() -> None:
     path = np.stack([np.linspace(0, 1, 20), np.zeros(20)], 1)
     slow = np.repeat(path, 3, 0)
     assert warped_distance(path, slow) == 0
-    assert warped_distance(path, path + [0, 0.5]) == pytest.approx(0.5)
+    assert warped_distance(path, path + np.array([0, 0.5])) == pytest.approx(0.5)
     assert warped_distance(path, path[::-1]) > 0.2

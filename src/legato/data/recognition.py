@@ -18,6 +18,7 @@ __all__ = ["Recognition", "recognise", "warped_distance"]
 
 TEMPLATE_FRAMES = 32
 Track = Float64[np.ndarray, "time values"]
+Template = Float64[np.ndarray, "template_time values"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def recognise(hands: Float64[Tensor, "time 2 2"], word: str | None = None) -> Re
     )
 
 
-def warped_distance(a: Track, b: Track) -> float:
+def warped_distance(a: Track, b: Template) -> float:
     """Mean Euclidean distance along the best monotone alignment of two tracks (Sakoe and Chiba 1978)."""
     cost = np.linalg.norm(a[:, None] - b[None], axis=-1)
     rows, columns = cost.shape
@@ -101,7 +102,7 @@ def _templates() -> dict[str, Track]:
     return made
 
 
-def _ordered(track: Track, template: Track) -> bool:
+def _ordered(track: Track, template: Template) -> bool:
     """Whether no other order of the template's three thirds fits better."""
     thirds = np.array_split(template, 3)
     fits = [
