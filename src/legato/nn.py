@@ -1,5 +1,6 @@
 """What our own models share: attention, patches, adaptive norm."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -52,9 +53,11 @@ def sinusoids(values: Float[Tensor, "*shape"], channels: int, *, slowest: float 
 
 
 def grid_embedding(rows: int, columns: int, channels: int) -> Float[Tensor, "places {channels}"]:
-    """Fixed sines and cosines of row and column, for a grid of any size; channels a multiple of 4."""
+    """Fixed sines and cosines of row and column, periods from 2 to 128 patches; channels a multiple of 4."""
+    omega = math.pi * 64 ** -torch.linspace(0, 1, max(channels // 4, 2))[: channels // 4]
     y, x = torch.meshgrid(torch.arange(rows).float(), torch.arange(columns).float(), indexing="ij")
-    return torch.cat([sinusoids(v.flatten(), channels // 2, slowest=100.0) for v in (y, x)], -1)
+    phases = [v.flatten()[:, None] * omega for v in (y, x)]
+    return torch.cat([part for phase in phases for part in (phase.cos(), phase.sin())], -1)
 
 
 def modulated(

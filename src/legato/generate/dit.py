@@ -81,7 +81,8 @@ class VideoDiT(
         classes: kinds that a clip can be asked for by number; 0 for none.
         text_bytes: read texts of up to so many bytes (`ByteText`); 0 for none.
         text_encoder: a frozen encoder's name instead (`FrozenText`).
-        drive_channels: of per-frame conditioning pictures of the frame's size; 0 for none.
+        drive_channels: of per-frame conditioning pictures; 0 for none.
+        drive_stride: how many times larger they are than x: 1 beside pixels, the latents' stride beside latents.
         frames: of the learned positions.
         zero_positions: start them at zero.
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
@@ -105,6 +106,7 @@ class VideoDiT(
         text_bytes: int = 0,
         text_encoder: str | None = None,
         drive_channels: int = 0,
+        drive_stride: int = 1,
         frames: int = 16,
         zero_positions: bool = False,
         pull: bool = False,
@@ -135,7 +137,8 @@ class VideoDiT(
         elif text_bytes:
             self.text = ByteText(width, text_bytes)
         self.text_pool = nn.Linear(width, width) if self.text else None
-        self.drive = nn.Linear(drive_channels * patch_px**2, width) if drive_channels else None
+        self.drive_patch_px = patch_px * drive_stride
+        self.drive = nn.Linear(drive_channels * self.drive_patch_px**2, width) if drive_channels else None
         self.no_drive = nn.Parameter(torch.zeros(width)) if drive_channels else None
         self.rotary = SecondsRotary(width // heads) if clock == "rotary" else None
         self.sines = SecondsEmbedding(width, textbook=clock == "index") if clock in ("seconds", "index") else None
@@ -161,7 +164,7 @@ class VideoDiT(
         noise: Float[Tensor, "batch time"] | Float[Tensor, " batch"] | None = None,
         text: Sequence[str] | None = None,
         labels: Int64[Tensor, " batch"] | None = None,
-        drive: Float[Tensor, "batch time drive_channels height width"] | None = None,
+        drive: Float[Tensor, "batch time drive_channels drive_height drive_width"] | None = None,
         drive_known: Bool[Tensor, "batch time"] | None = None,
         known: Bool[Tensor, "batch time"] | None = None,
         rate_known: Bool[Tensor, " batch"] | None = None,
@@ -227,7 +230,12 @@ class VideoDiT(
         assert self.no_drive is not None
         if drive is None:
             return self.no_drive.to(h.dtype)
-        led = self.drive(patched(drive, self.patch_px).to(h.dtype))
+        led = self.drive(patched(drive, self.drive_patch_px).to(h.dtype))
+        if led.shape != h.shape:
+            raise BadArgument(
+                f"drive is {tuple(drive.shape)}; expected pictures for each frame that give {h.shape[2]} patches of "
+                f"{self.drive_patch_px} pixels"
+            )
         return led if drive_known is None else torch.where(drive_known[:, :, None, None], led, self.no_drive)
 
     def _condition(
