@@ -189,8 +189,8 @@ class Ghosting(Metric):
     def result(self) -> list[Measurement]:
         """The slope over all such pixels."""
         about = (
-            "How opaque the trail of moving things is: the share of what has gone that still shines through. Slow things "
-            "leave some without a trail: compare versions of one video."
+            "How opaque the trail of moving things is: the share of what has gone that still shines through. Slow "
+            "things leave some without a trail: compare versions of one video."
         )
         if not self.curve.count:
             return [Measurement("ghosting", None, "share", "lower", about, note="hardly anything comes to rest")]
