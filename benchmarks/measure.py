@@ -3,11 +3,13 @@
     python -m benchmarks.measure speed --videos CLIP [CLIP ...]
     python -m benchmarks.measure matrix --videos CLIP [CLIP ...]
     python -m benchmarks.measure cheats --videos DIR
+    python -m benchmarks.measure playback --videos DIR
     python -m benchmarks.measure memory
 
 `speed` reads each clip through the default metrics, controls included, at the analysis size. `matrix` gives each
 measure's change under each fault, in units of its spread over the sound clips. `cheats` freezes, nearly freezes
 (each frame 95 % the first one; every fourth frame held) and shuffles each clip and compares coherence scores.
+`playback` plays each clip at half, twice and three times its speed and says how the measured speed follows.
 """
 
 import argparse
@@ -112,6 +114,23 @@ def cheats(paths: list[Path]) -> dict[str, dict[str, float]]:
     return rows
 
 
+def playback(paths: list[Path]) -> dict[str, dict[str, float]]:
+    rows = {}
+    for path in paths:
+        clip = faults.loaded(str(path))
+
+        def measured(frames: list[Frame]) -> float:
+            return measure_frames(frames, {"speed": DEFAULT_METRICS["speed"]})["speed"].value or 0.0
+
+        usual = measured(clip)
+        rows[path.stem] = {f"{s:g} x": measured(faults.played(clip, s)) / usual for s in (0.5, 2.0, 3.0) if usual}
+        print(f"{path.stem:34s} " + "  ".join(f"{s} {ratio:.2f}" for s, ratio in rows[path.stem].items()), flush=True)
+    for speed in ("0.5 x", "2 x", "3 x"):
+        ratios = np.quantile([row[speed] for row in rows.values() if row], [0, 0.25, 0.5, 0.75, 1])
+        print(f"{speed}: lowest, quartiles and highest " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
+    return rows
+
+
 def memory() -> dict[str, float]:
     """Peak memory after 200 and after 2,000 frames of 640 x 360."""
     frames = faults.moving_scene(seconds=2, height=360, width=640)
@@ -130,7 +149,7 @@ def memory() -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", choices=["speed", "matrix", "cheats", "memory"])
+    parser.add_argument("question", choices=["speed", "matrix", "cheats", "playback", "memory"])
     parser.add_argument("--videos", type=Path, nargs="+", default=[])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -146,6 +165,7 @@ def main() -> None:
         "speed": lambda: speed(paths, args.rounds),
         "matrix": lambda: matrix(paths),
         "cheats": lambda: cheats(paths),
+        "playback": lambda: playback(paths),
     }
     result = asked[args.question]() if args.question in asked else memory()
     videos = [path.name for path in paths]

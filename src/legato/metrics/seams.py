@@ -107,9 +107,9 @@ def found_period(jump: Float64[np.ndarray, " time"]) -> tuple[int, int]:
 
     Each period from 2 to 256 frames and each phase with three or more repeats is scored by how many standard errors the
     median of its frames lies over that of all, each capped, so that one large jump counts no more than another. Four in
-    five of them have to jump, all where there are fewer than six, and so high that among all periods and phases of a
-    video without seams one in ten would find as much. A seam's period scores highest: its multiples have fewer
-    frames, its divisors mix others in.
+    five of them have to jump, all where there are fewer than six, and so high that fewer than one in ten videos of
+    jumps at random would show as much at any period and phase. A seam's period scores highest: its multiples have
+    fewer frames, its divisors mix others in.
 
     Args:
         jump: how far each frame jumps relative to those around, not a number where that is not known; frame 0 begins no

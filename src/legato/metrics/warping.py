@@ -155,6 +155,8 @@ class Ghosting(Metric):
     is large, the fourth and fifth step after it are small. Without a trail the second step is as good as nothing;
     with one it is the share of the first that was still missing. The value is the slope of the second step on the
     first over all such pixels: the opacity of the trail, 0 or below without one. It needs no flow and no reference.
+    Things that slow down to rest leave a second step too, up to 0.4 of the first on sound clips, so it has no limit and
+    is for comparing versions of one video.
     """
 
     least_levels: int = 16
@@ -187,7 +189,8 @@ class Ghosting(Metric):
     def result(self) -> list[Measurement]:
         """The slope over all such pixels."""
         about = (
-            "How opaque the trail of moving things is: the share of what has gone that still shines through; 0 is none."
+            "How opaque the trail of moving things is: the share of what has gone that still shines through. Slow "
+            "things leave some without a trail: compare versions of one video."
         )
         if not self.curve.count:
             return [Measurement("ghosting", None, "share", "lower", about, note="hardly anything comes to rest")]
