@@ -1,42 +1,62 @@
-"""Train the autoencoder whose latents the puppet models work in.
+"""Train the autoencoders whose latents the shipped generators work in.
 
-    python recipes/puppet_latents.py train --steps 4000
-    python recipes/puppet_latents.py test
+    python recipes/latents.py train --world puppets --steps 3000
+    python recipes/latents.py test --world puppets
 
-Frames of 64 x 64 become 4 x 4 latents of 16 channels. `train` goes on where it was stopped; `test` prints PSNR on other
-puppets and how well hands are tracked in what comes back.
+A frame becomes 4 x 4 latents: 64 x 64 puppets with 16 channels, 32 x 32 physics with 8. `train` goes on where it was
+stopped; `test` prints PSNR on other worlds, and how well hands or discs are tracked in what comes back.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
+from legato.data.physics import random_trial, track
 from legato.data.puppets import hand_positions, random_puppet
+from legato.data.scenes import World
 from legato.generate.latents import TinyAutoencoder
 
-SIDE_PX = 64
-WIDTHS = (16, 32, 64, 96, 96)
 NOISE = 0.15  # on latents in training, so that what is decoded does not hang on their last digit
 
 
-def frames(number: int, count: int) -> torch.Tensor:
-    """Random moments of random puppets, `(1, count, 3, 64, 64)`."""
+@dataclass(frozen=True)
+class Kind:
+    """A world and the autoencoder for it."""
+
+    side_px: int
+    channels: int
+    widths: tuple[int, ...]
+    make: Callable[[torch.Generator], World]
+    seconds: float
+    track: Callable[[torch.Tensor], torch.Tensor]  # pixels to (time, things, x and y) in pixels
+
+
+WORLDS = {
+    "puppets": Kind(64, 16, (16, 32, 64, 96, 96), random_puppet, 4.0, hand_positions),
+    "physics": Kind(32, 8, (16, 32, 64, 64), random_trial, 1.0, lambda pixels: 32 * track(pixels)[:, None]),
+}
+
+
+def frames(kind: Kind, number: int, count: int) -> torch.Tensor:
+    """Random moments of random worlds, `(1, count, 3, side, side)`."""
     numbers = torch.Generator().manual_seed(number)
     made = []
     for _ in range(count // 4):
-        puppet = random_puppet(numbers)
-        at = torch.rand(4, generator=numbers, dtype=torch.float64) * puppet.seconds
-        made.append(puppet.render(at, SIDE_PX, SIDE_PX))
+        world = kind.make(numbers)
+        at = torch.rand(4, generator=numbers, dtype=torch.float64) * getattr(world, "seconds", kind.seconds)
+        made.append(world.render(at, kind.side_px, kind.side_px))
     return pixels_to_signal(torch.cat(made))[None]
 
 
-def train(out: Path, steps: int, count: int) -> None:
+def train(kind: Kind, out: Path, steps: int, count: int) -> None:
     torch.manual_seed(0)
-    model = TinyAutoencoder(16, WIDTHS)
+    model = TinyAutoencoder(kind.channels, kind.widths)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     kept, done = out / "training.pt", 0
     if kept.exists():
@@ -48,7 +68,7 @@ def train(out: Path, steps: int, count: int) -> None:
     for step in range(done, steps):
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * min(1, (step + 1) / 100, (steps - step) / (0.4 * steps))
-        x = frames(step + 1_000_000, count)
+        x = frames(kind, step + 1_000_000, count)
         torch.manual_seed(step)
         latents = model.encode(x)
         error = model.decode(latents + NOISE * torch.randn_like(latents)) - x
@@ -67,39 +87,41 @@ def train(out: Path, steps: int, count: int) -> None:
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, part)
             part.replace(kept)
     with torch.no_grad():
-        spread = model.encode(frames(3, 1024)).std((0, 1, 3, 4))
+        spread = model.encode(frames(kind, 3, 1024)).std((0, 1, 3, 4))
         model.scale.mul_(spread)
     model.half().save_pretrained(out / "final")
 
 
-def test(path: Path) -> dict[str, float]:
+def test(kind: Kind, path: Path) -> dict[str, float]:
     model = TinyAutoencoder.from_pretrained(str(path)).float().eval()
-    x = frames(5, 400)
+    x = frames(kind, 5, 400)
     with torch.inference_mode():
         back = model.decode(model.encode(x))
-    truth, made = (hand_positions(signal_to_pixels(v[0])) for v in (x, back))
+    truth, made = (kind.track(signal_to_pixels(v[0])) for v in (x, back))
     apart = (truth - made).norm(dim=-1)
     seen = truth.isfinite().all(-1)
     return {
         "psnr_db": float(10 * torch.log10(4 / (back - x).square().mean())),
-        "hands_found": float((made.isfinite().all(-1) & seen).sum() / seen.sum()),
-        "hand_error_px_median": float(apart[apart.isfinite()].median()),
+        "found": float((made.isfinite().all(-1) & seen).sum() / seen.sum()),
+        "error_px_median": float(apart[apart.isfinite()].median()),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "test"])
-    parser.add_argument("--out", type=Path, default=Path("build/puppet-latents"))
+    parser.add_argument("--world", choices=list(WORLDS), required=True)
+    parser.add_argument("--out", type=Path, help="build/WORLD-latents by default")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--count", type=int, default=32, help="frames in a batch")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    kind, out = WORLDS[args.world], args.out or Path(f"build/{args.world}-latents")
     if args.what == "train":
-        train(args.out, args.steps, args.count)
+        train(kind, out, args.steps, args.count)
     else:
-        print(json.dumps(test(args.out / "final"), indent=1))
+        print(json.dumps(test(kind, out / "final"), indent=1))
 
 
 if __name__ == "__main__":
