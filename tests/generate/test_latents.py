@@ -100,5 +100,5 @@ def test_a_generator_in_latents_is_saved_with_them_and_makes_frames(tmp_path: Pa
         ask = Ask(SECONDS, [0, 1], given=FRAMES, known=known)
         clips = loaded.sample(ask)
         assert clips.shape == FRAMES.shape
-        torch.testing.assert_close(clips, made.sample(ask))
-        torch.testing.assert_close(clips[:, :1], latents.decode(latents.encode(FRAMES[:, :1])), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(clips, made.sample(ask), atol=1e-2, rtol=1e-2)  # latents are kept in half precision
+        assert torch.equal(clips[:, 0], FRAMES[:, 0])

@@ -138,6 +138,7 @@ def test_a_loss_that_is_no_number_is_left_out_and_ten_stop_the_run(recipe: Path,
         ("data.lengths=[1]", r"data: .*clips of 2 frames or more"),
         ("model.heads=5", r"model: .*heads"),
         ("objective={kind: equilibrium}", r"model\.noise is frame; this objective needs it hidden"),
+        ("model.noise=sample", r"model\.noise is sample; training\.levels must"),
         ("training.steps", r"'training\.steps' is no override"),
     ],
 )

@@ -107,9 +107,11 @@ class Puppets(Source):
         lengths: of clips in frames, one drawn for each batch.
         spans: shortest and longest time that a clip's first and last frame are apart, seconds; drawn evenly in the
             logarithm.
+        whole: clips go from a sentence's beginning to its end instead, however long it takes.
         fastest_fps: a clip's frames are never closer.
         most_signs: in a sentence.
         drive: share of clips that have pose maps.
+        drive_px: side of the pose maps; that of the frames where it is 0.
         seed: of everything.
     """
 
@@ -117,9 +119,11 @@ class Puppets(Source):
     frames_per_batch: int = 288
     lengths: tuple[int, ...] = (12, 24, 48)
     spans: tuple[float, float] = (0.4, 3.2)
+    whole: bool = False
     fastest_fps: float = 60.0
     most_signs: int = 2
     drive: float = 0.0
+    drive_px: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,11 +140,15 @@ class Puppets(Source):
             a, b = torch.rand(2, generator=numbers, dtype=torch.float64).tolist()
             shortest = max(self.spans[0], (frames - 1) / self.fastest_fps)
             span = shortest * (max(self.spans[1], shortest) / shortest) ** a
+            if self.whole:
+                span = puppet.seconds
             times = torch.linspace(0, span, frames, dtype=torch.float64)
             seconds.append(times)
-            if with_drive:
+            if with_drive and not self.whole:
                 times = times + b * max(0.0, puppet.seconds - 0.5 * span)
-                poses.append(puppet.poses(times, self.side_px, self.side_px))
+            if with_drive:
+                side_px = self.drive_px or self.side_px
+                poses.append(puppet.poses(times, side_px, side_px))
             clips.append(puppet.render(times, self.side_px, self.side_px))
             text.append(" ".join(puppet.text))
         return ClipBatch(

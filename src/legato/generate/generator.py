@@ -166,14 +166,14 @@ class VideoGenerator:
             told: called after each step with its number.
 
         Returns:
-            RGB from -1 to 1, about. Without latents, given frames are bit for bit as they were.
+            RGB from -1 to 1, about. Given frames are bit for bit as they were.
 
         Raises:
             BadArgument: the model cannot do what is asked.
         """
         self.check(ask)
         device = next(self.model.parameters()).device
-        ask = self.within_latents(ask)
+        pixels, ask = ask, self.within_latents(ask)
         rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
         start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
@@ -185,7 +185,10 @@ class VideoGenerator:
             clips = now
             if told:
                 told(number)
-        return self.latents.decode(clips)
+        made = self.latents.decode(clips)
+        if pixels.known is None or pixels.given is None:
+            return made
+        return torch.where(pixels.known.to(device)[:, :, None, None, None], pixels.given.to(device), made)
 
     def within_latents(self, ask: Ask) -> Ask:
         """The ask with latent frames, their times, and given frames encoded; a latent is known if all of it is."""

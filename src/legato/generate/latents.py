@@ -3,6 +3,7 @@
 Every kind maps frames and their seconds to latent frames and theirs, and back.
 """
 
+import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -228,6 +229,11 @@ class DiffusersLatents(Latents):
 def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
     """The latents that a generator in a folder works in.
 
+    Args:
+        settings: `kind`, and for `diffusers` the VAE's `name`, for `tiny` the `folder` of the autoencoder where it is
+            not beside the generator.
+        folder: of the generator.
+
     Raises:
         BadArgument: they are of no known kind.
     """
@@ -235,7 +241,10 @@ def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
     if kind == "pixels":
         return Pixels()
     if kind == "tiny":
-        made: Latents = TinyAutoencoder.from_pretrained(str(folder / "latents")).eval().requires_grad_(False)
+        place = Path(settings.get("folder") or folder / "latents")
+        if not (place / "config.json").exists():
+            raise BadArgument(f"there is no autoencoder in {place}; train one, see recipes/latents.py")
+        made: Latents = TinyAutoencoder.from_pretrained(str(place)).float().eval().requires_grad_(False)
         return made
     if kind == "diffusers":
         return DiffusersLatents.from_pretrained(settings["name"])
@@ -245,7 +254,7 @@ def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
 def save_latents(latents: Latents, folder: Path) -> dict[str, Any]:
     """Write them beside a generator where they are ours, and say what `load_latents` needs."""
     if isinstance(latents, TinyAutoencoder):
-        latents.save_pretrained(folder / "latents")
+        copy.deepcopy(latents).half().save_pretrained(folder / "latents")
         return {"kind": "tiny"}
     return {"kind": "diffusers", "name": latents.name} if isinstance(latents, DiffusersLatents) else {"kind": "pixels"}
 

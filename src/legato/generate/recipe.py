@@ -96,8 +96,11 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if objective_made.hidden != (getattr(made, "noise", "frame") == "hidden"):
         wanted = "hidden" if objective_made.hidden else "frame or sample"
         raise BadArgument(f"model.noise is {getattr(made, 'noise', 'frame')}; this objective needs it {wanted}")
+    mixed = settings.levels.independent or settings.levels.staircase or settings.known
+    if getattr(made, "noise", "frame") == "sample" and mixed:
+        raise BadArgument("model.noise is sample; training.levels must then be equal and training.known 0")
     side = cast(Any, source).side_px
-    latents = load_latents({"kind": "pixels", **sections["latents"]}, Path(sections["latents"].get("name", "")))
+    latents = load_latents({"kind": "pixels", **sections["latents"]}, path.parent)
     if latents.channels != made.channels:
         raise BadArgument(f"model.channels is {made.channels}; these latents have {latents.channels}")
     classes = _classes(source)

@@ -141,9 +141,24 @@ def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
 
 
 def step_loss(
-    model: nn.Module, objective: Objective, settings: Training, batch: ClipBatch, numbers: torch.Generator
+    model: nn.Module,
+    objective: Objective,
+    settings: Training,
+    batch: ClipBatch,
+    numbers: torch.Generator,
+    *,
+    frame_levels: bool = True,
 ) -> Float[Tensor, ""]:
-    """The loss of one batch."""
+    """The loss of one batch.
+
+    Args:
+        model: the denoiser, perhaps wrapped for several processes.
+        objective: what it is to say.
+        settings: how.
+        batch: clips, in the latents that it works in.
+        numbers: what is drawn from.
+        frame_levels: whether it takes a noise level for each frame, or one for each clip.
+    """
     clean = batch.frames
     b, t = batch.seconds.shape
     device = clean.device
@@ -159,7 +174,7 @@ def step_loss(
     conditions: dict[str, Any] = {"seconds": batch.seconds, "rate_known": batch.rate_known}
     if not objective.hidden:
         told = torch.where(known_here, 0.0, noise)
-        conditions["noise"] = told if getattr(model, "noise", "frame") == "frame" else noise[:, 0]
+        conditions["noise"] = told if frame_levels else noise[:, 0]
     if settings.known:
         conditions["known"] = known_here
     if any(batch.text):
@@ -205,10 +220,12 @@ def train(
         TrainingFailed: the loss was not a number ten steps in a row.
     """
     from accelerate import Accelerator
-    from accelerate.utils import set_seed
+    from accelerate.utils import DistributedDataParallelKwargs, set_seed
     from diffusers.training_utils import EMAModel
 
-    accelerator = Accelerator(mixed_precision=settings.precision, gradient_accumulation_steps=1)
+    # a batch without text or drive leaves their layers without gradients
+    sparse = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(mixed_precision=settings.precision, kwargs_handlers=[sparse])
     model = generator.model
     trained = _chosen(model, settings.train_only)
     optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99))
@@ -223,6 +240,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         done = state["step"]
+    frame_levels = getattr(model, "noise", "frame") == "frame"
     model.train()
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
@@ -240,7 +258,8 @@ def train(
             set_seed(settings.seed * 7919 + number)
             batch = encoded(source(number).to(accelerator.device), generator)
             with accelerator.autocast():
-                loss = step_loss(wrapped, generator.objective, settings, batch, numbers) / settings.accumulate
+                loss = step_loss(wrapped, generator.objective, settings, batch, numbers, frame_levels=frame_levels)
+                loss = loss / settings.accumulate
             total += float(loss.detach())
             accelerator.backward(loss)
         norm = float(accelerator.clip_grad_norm_(trained, settings.clip_norm))
