@@ -1,6 +1,7 @@
 """Training: learns, goes on bit for bit, says what is wrong with a recipe."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from legato.data.batch import ClipBatch, Source
 from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
-from legato.generate.training import Progress, Training, last_checkpoint, random_known, train
+from legato.generate.training import Progress, Training, dispersive_loss, last_checkpoint, random_known, train
 
 RECIPE = """
 model: {kind: VideoDiT, width: 32, depth: 2, heads: 2, patch_px: 8, classes: 4}
@@ -227,3 +228,32 @@ def test_a_folder_of_real_files_is_learned_from(tmp_path: Path, recipe: Path) ->
     assert out.classes == ("hello", "no", "yes")
     with pytest.raises(BadArgument, match=r"model\.classes is 2; the data has 3"):
         read_recipe(recipe, [data, "model.classes=2"])
+
+
+def test_the_dispersive_loss_is_lower_for_features_that_are_farther_apart(recipe: Path, tmp_path: Path) -> None:
+    near, far = torch.full((4, 3), 0.1) * torch.eye(4, 3), 5 * torch.eye(4, 3)
+    assert float(dispersive_loss(far)) < float(dispersive_loss(near)) <= 0
+    pair = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    expected = math.log((2 * 1 + 2 * math.exp(-1 / 0.5)) / 4)
+    assert float(dispersive_loss(pair)) == pytest.approx(expected, rel=1e-5)
+    plain, dispersed = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.dispersive=0.5")
+    assert dispersed[0].loss < plain[0].loss
+    assert dispersed[-1].loss != plain[-1].loss
+
+
+def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path, "training.steps=40")
+    generator = VideoGenerator.from_pretrained(tmp_path / "final")
+    seconds = torch.tensor([[0.0, 0.1, 0.3]], dtype=torch.float64)
+    ask, asked = Ask(seconds, [3]), []
+
+    def at(level: float) -> torch.Tensor:
+        asked.append(level)
+        return seconds * (1 + level)
+
+    varying = generator.sample(replace(ask, seconds_at=at))
+    assert asked == sorted(asked, reverse=True)
+    assert asked[0] == 1
+    assert not torch.equal(varying, generator.sample(ask))
+    same = generator.sample(replace(ask, seconds_at=lambda level: seconds))
+    assert torch.equal(same, generator.sample(ask))

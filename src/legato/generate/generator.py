@@ -5,7 +5,7 @@ Bundled generators are found by name without a network.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from legato.generate.unet3d import VideoUNet3D
 __all__ = ["MODELS", "OBJECTIVES", "Ask", "VideoGenerator", "bundled_generators"]
 
 Video = Float[Tensor, "batch time channels height width"]
+Seconds = Float64[Tensor, "batch time"]
 
 MODELS: dict[str, type[nn.Module]] = {"VideoDiT": VideoDiT, "VideoUNet3D": VideoUNet3D}
 OBJECTIVES: dict[str, type[Objective]] = {"flow": FlowMatching, "diffusion": Diffusion, "equilibrium": Equilibrium}
@@ -48,9 +49,11 @@ class Ask:
         guidance: 1 takes the conditional sample as it is; more moves on from the unconditional one (Ho and Salimans
             2022). It counts for text and class.
         drive_guidance: the same for the drive.
+        seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the sampler
+            to the next; `seconds` throughout by default.
     """
 
-    seconds: Float64[Tensor, "batch time"]
+    seconds: Seconds
     seeds: Sequence[int]
     text: Sequence[str] | None = None
     labels: Tensor | None = None
@@ -60,6 +63,7 @@ class Ask:
     rate_known: Bool[Tensor, " batch"] | None = None
     guidance: float = 1.0
     drive_guidance: float = 1.0
+    seconds_at: Callable[[float], Seconds] | None = None
 
     def __post_init__(self) -> None:
         steps = self.seconds.diff(dim=1)
@@ -207,8 +211,7 @@ class VideoGenerator:
     def denoiser(self, ask: Ask) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""
         device = next(self.model.parameters()).device
-        seconds = ask.seconds.to(device)
-        always: dict[str, Any] = {"seconds": seconds}
+        always: dict[str, Any] = {}
         if ask.rate_known is not None:
             always["rate_known"] = ask.rate_known.to(device)
         if ask.known is not None:
@@ -222,7 +225,8 @@ class VideoGenerator:
 
         def call(x: Tensor, levels: Tensor, **conditions: Any) -> Tensor:
             noise = {} if self.objective.hidden else {"noise": levels}
-            said: Tensor = self.model(x, **noise, **always, **conditions)
+            seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
+            said: Tensor = self.model(x, seconds=seconds.to(device), **noise, **always, **conditions)
             return said
 
         def denoise(x: Tensor, levels: Tensor) -> Tensor:

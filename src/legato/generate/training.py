@@ -22,7 +22,7 @@ from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
 from legato.generate.objectives import Levels, Objective, masked_mean, random_levels
 
-__all__ = ["Progress", "Training", "random_known", "step_loss", "train"]
+__all__ = ["Progress", "Training", "dispersive_loss", "random_known", "step_loss", "train"]
 
 STATE_NAME = "training.pt"
 
@@ -45,7 +45,7 @@ class Training:
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
         known: share of clips some of whose frames are given.
-        dispersive: weight of the dispersive loss on the features of a middle block (Wang and He 2025); 0 for none.
+        dispersive: weight of `dispersive_loss` on the features after a quarter of the blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
         sample_every: steps between sample sheets; 0 for none.
@@ -129,6 +129,16 @@ def random_known(batch: int, time: int, share: float, numbers: torch.Generator) 
     known = torch.where(draw[:, 2:] < 0.6, first, anywhere) & (draw[:, :1] < share)
     known[:, -1] &= ~known.all(1)
     return known
+
+
+def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float = 0.5) -> Float[Tensor, ""]:
+    """How close the features of a batch's samples are to each other (Wang and He 2025, "Diffuse and Disperse").
+
+    log mean exp(-d / temperature) over all pairs, d being the mean square difference of two samples' features.
+    """
+    flat = features.float().flatten(1)
+    apart = torch.cdist(flat, flat).square() / flat.shape[1]
+    return (-apart / temperature).exp().mean().log()
 
 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
@@ -245,6 +255,10 @@ def train(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
     wrapped.train()
+    middle: list[Tensor] = []
+    if settings.dispersive:
+        blocks: Any = model.blocks
+        blocks[len(blocks) // 4].register_forward_hook(lambda module, inputs, output: middle.append(output))
     writer = _writer(out) if log and accelerator.is_main_process else None
     skipped = in_a_row = 0
     for step in range(done, settings.steps):
@@ -259,6 +273,8 @@ def train(
             batch = encoded(source(number).to(accelerator.device), generator)
             with accelerator.autocast():
                 loss = step_loss(wrapped, generator.objective, settings, batch, numbers, frame_levels=frame_levels)
+                if settings.dispersive:
+                    loss = loss + settings.dispersive * dispersive_loss(middle.pop())
                 loss = loss / settings.accumulate
             total += float(loss.detach())
             accelerator.backward(loss)
