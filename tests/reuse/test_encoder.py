@@ -1,6 +1,7 @@
 """The reuse encoder against the stock model: exact where it must be, independent between streams."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -305,3 +306,49 @@ def test_a_saved_folder_loads_by_path(family: str, tmp_path: object) -> None:
     x = frame.pixels[None].float() / 255
     x = (x - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor([0.9, 0.8, 0.7]).view(1, 3, 1, 1)
     assert torch.equal(encoder(frame).pooled, stock_output(make_model(family), x).pooler_output[0])
+
+
+def test_where_everything_changes_nothing_is_kept_until_reuse_pays_again() -> None:
+    encoder = reuse("dinov2", layer=2)
+    frames = [noise_frame(seed, seed) for seed in range(6)]
+    state = None
+    for frame in frames:
+        out = encoder(frame, state)
+        state = out.state
+        assert torch.equal(out.tokens, encoder.dense(frame)[encoder.parts.prefix :])
+    assert state is not None
+    assert not state.memory.tensors
+    still = Frame(frames[-1].pixels, 6, frames[-1].time_base)
+    held = encoder(still, state)
+    assert held.plan.mode == "hold"
+    assert torch.equal(held.tokens, out.tokens)
+    first = encoder(with_change(still, 7), held.state)
+    assert (first.plan.mode, first.plan.reason) == ("full", "reuse pays again")
+    second = encoder(with_change(still, 8, seed=100), first.state)
+    assert second.plan.mode == "partial"
+    fresh = encoder(with_change(still, 8, seed=100), encoder(with_change(still, 7)).state)
+    torch.testing.assert_close(second.tokens, fresh.tokens)
+
+
+def test_passing_through_is_the_same_for_frames_together_and_one_by_one(tmp_path: Path) -> None:
+    encoder = reuse("dinov2", layer=2)
+    frames = [noise_frame(seed, seed) for seed in range(6)]
+    frames += [with_change(frames[-1], 6), with_change(frames[-1], 7, seed=5), with_change(frames[-1], 8, seed=6)]
+    together = encoder.run(frames)
+    state, one_by_one = None, []
+    for frame in frames:
+        one_by_one.append(encoder(frame, state))
+        state = one_by_one[-1].state
+        state.save(tmp_path / "s.pt")
+        state = StreamState.load(tmp_path / "s.pt")
+    assert [out.plan.mode for out in together] == ["full"] * 7 + ["partial"] * 2
+    for a, b in zip(together, one_by_one, strict=True):
+        assert a.plan.reason == b.plan.reason
+        torch.testing.assert_close(a.tokens, b.tokens)
+
+
+def test_asking_for_a_refresh_keeps_what_is_needed_to_go_on() -> None:
+    encoder, state = reuse("dinov2", layer=2), None
+    for index in range(6):
+        state = encoder(noise_frame(0, index), state, refresh=True).state
+    assert encoder(with_change(noise_frame(0, 6), 6), state).plan.mode == "partial"

@@ -49,8 +49,8 @@ class Ask:
         guidance: 1 takes the conditional sample as it is; more moves on from the unconditional one (Ho and Salimans
             2022). It counts for text and class.
         drive_guidance: the same for the drive.
-        seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the sampler
-            to the next; `seconds` throughout by default.
+        seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the
+            sampler to the next; `seconds` throughout by default.
     """
 
     seconds: Seconds

@@ -35,15 +35,19 @@ class Rows:
         index: which tokens they are, `int64 (count,)`; None where they are all tokens in order.
         keys: one `(1, heads, tokens, head_dim)` tensor per layer; a frame without `index` fills the list.
         values: as `keys`.
+        kept: False for a frame without `index` whose keys and values nobody will ask for.
     """
 
     count: int
     index: Tensor | None
     keys: list[Tensor]
     values: list[Tensor]
+    kept: bool = True
 
     def remember(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store this layer's fresh rows and return keys and values of all tokens."""
+        if not self.kept:
+            return key, value
         if self.index is None:
             self.keys.append(key)
             self.values.append(value)

@@ -323,7 +323,7 @@ class ReuseEncoder:
             elif sight.plan.mode == "partial":
                 index = torch.cat([prefix, sight.plan.tokens + len(prefix)]).to(self.device)
                 count = len(index)
-            entries.append(Entry(sight, Rows(count, index, keys, values), nothing))
+            entries.append(Entry(sight, Rows(count, index, keys, values, not sight.track.passed), nothing))
         tokens, tally = (state.tokens, state.tally) if state else (nothing, Tally())
         return Running(entries, tokens, memory, tally)
 

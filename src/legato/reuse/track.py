@@ -22,6 +22,7 @@ __all__ = ["Lookout", "Sight", "Track", "fitted", "patches"]
 Picture = UInt8[Tensor, "3 height width"]
 
 FULL_ABOVE = 0.9  # a partial pass over more than this share of the tokens costs what a full one does
+PASSED_AFTER = 3  # full frames in a row; what comes then is passed through without keeping keys and values
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Track:
         turnover: how many tokens partial frames have recomputed so far, in whole pictures.
         turnover_at: the turnover at each patch token's last recomputation.
         noise: running noise floor of the picture, 0 to 1.
+        fulls: how many frames up to the newest were recomputed in full one after the other.
         cuts: the cut detector's own state.
     """
 
@@ -48,7 +50,13 @@ class Track:
     turnover: float
     turnover_at: Float64[Tensor, " tokens"]
     noise: float
+    fulls: int
     cuts: Any
+
+    @property
+    def passed(self) -> bool:
+        """Whether reuse does not pay at the moment: nothing is kept that a partial frame could build on."""
+        return self.fulls > PASSED_AFTER
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +138,13 @@ class Lookout:
             times, turnovers = past.recomputed_at.view(self.grid), past.turnover_at.view(self.grid)
             look = Look(frame.seconds, change, times, past.turnover, turnovers)
             plan = Plan.of(self.policy.select(look), FULL_ABOVE)
+        fulls = past.fulls if past else 0
+        if plan.mode == "full":
+            fulls = 0 if refresh else fulls + 1
+        elif plan.mode == "partial":
+            if past and past.passed:
+                plan = Plan.full(change.numel(), "reuse pays again")
+            fulls = 0
         turnover = past.turnover if past else 0.0
         if plan.mode == "full" or past is None:
             reference = picture
@@ -141,7 +156,9 @@ class Lookout:
             turnover_at = past.turnover_at.index_fill(0, plan.tokens, turnover)
             turnover += len(plan.tokens) / change.numel()
         source_size = (frame.height, frame.width)
-        after = Track(frame.seconds, source_size, reference, picture, recomputed_at, turnover, turnover_at, noise, cuts)
+        after = Track(
+            frame.seconds, source_size, reference, picture, recomputed_at, turnover, turnover_at, noise, fulls, cuts
+        )
         return Sight(picture, plan, change, motion, cut, after, time.perf_counter() - started)
 
 

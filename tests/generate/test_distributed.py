@@ -1,0 +1,42 @@
+"""Training on two processes: the weights stay one, and batches are dealt out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+RECIPE = """
+model: {kind: VideoDiT, width: 32, depth: 1, heads: 2, patch_px: 8, drive_channels: 3}
+objective: {kind: flow}
+data: {kind: puppets, side_px: 16, frames_per_batch: 8, lengths: [4], drive: 0.5}
+training: {steps: 3, warmup_steps: 1, checkpoint_every: 3}
+"""
+
+
+def launched(processes: int, recipe: Path, out: Path) -> dict[str, torch.Tensor]:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+        "-m", "legato.cli.app", "train", str(recipe), "--out", str(out), "--quiet", "--threads", "1",
+    ]  # fmt: skip
+    run = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return torch.load(out / "step-000003" / "training.pt", weights_only=True)["model"]
+
+
+def test_two_processes_take_the_steps_of_one_with_both_their_batches(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE)
+    two = launched(2, recipe, tmp_path / "two")
+    recipe.write_text(RECIPE.replace("steps: 3,", "steps: 3, accumulate: 2,"))
+    one = launched(1, recipe, tmp_path / "one")
+    assert all(torch.allclose(two[name], one[name], atol=2e-4) for name in one)
+    assert any(not torch.equal(two[name], torch.zeros_like(two[name])) for name in two if "project" in name)
