@@ -55,7 +55,7 @@ def look_ms(encoder: ReuseEncoder, *, resize: bool, count: int = 60) -> dict[str
     return {"median": float(np.median(spent[1:])), "p95": float(np.percentile(spent[1:], 95))}
 
 
-def noise_ratio(encoder: ReuseEncoder, count: int = 40) -> dict[str, float]:
+def noise_ratio(encoder: ReuseEncoder, count: int = 120) -> dict[str, float]:
     """Dense time over reuse time on pure noise, 1 or less by nature; median and quartiles over frames."""
     random = np.random.default_rng(0)
     state, ratios = None, []
