@@ -87,7 +87,7 @@ class RateEstimator(nn.Module, PyTorchModelHubMixin, library_name="legato", lice
         tokens = self.embed(patched(torch.cat([x, 4 * steps], 2), self.patch_px))  # (b, t, patches, width)
         side = self.side_px // self.patch_px
         tokens = tokens + grid_embedding(side, side, self.width).to(x.device)
-        tokens = tokens + sinusoids(torch.arange(t, device=x.device), self.width, slowest=100.0)[:, None]
+        tokens = tokens + sinusoids(torch.arange(t, device=x.device).float(), self.width, slowest=100.0)[:, None]
         sequence = torch.cat([self.summary.expand(b, 1, -1), tokens.flatten(1, 2)], 1)
         for block in self.blocks:
             sequence = block(sequence)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, cast, get_args
 
 import torch
@@ -156,19 +157,17 @@ def _made(section: str, factory: Callable[..., Any], values: Mapping[str, Any]) 
 
 
 def _check_type(name: str, value: Any, parameter: inspect.Parameter) -> None:
+    """Raise `BadArgument` where a plain number, text or switch is of another kind; the rest is for who takes it."""
     wanted = parameter.annotation
-    options = [kind for kind in (wanted, *get_args(wanted)) if isinstance(kind, type) and not get_args(kind)]
-    plain = [kind for kind in options if kind in (int, float, str, bool, type(None))]
-    if not plain or (get_args(wanted) and tuple in options):
+    options = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+    if any(kind not in (int, float, str, bool, type(None)) for kind in options):
         return
-    ok = any(
-        isinstance(value, (int, float) if kind is float else kind)
-        and not (isinstance(value, bool) and kind is not bool)
-        for kind in plain
-    )
-    if not ok and getattr(wanted, "__origin__", None) is not tuple:
-        names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in plain)
-        raise BadArgument(f"{name} is {value!r}; expected {names}")
+    for kind in options:
+        fits = (int, float) if kind is float else kind
+        if isinstance(value, fits) and (kind is bool or not isinstance(value, bool)):
+            return
+    names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in options)
+    raise BadArgument(f"{name} is {value!r}; expected {names}")
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

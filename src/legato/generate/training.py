@@ -150,6 +150,13 @@ def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
         return replace(batch, frames=latents.encode(batch.frames), seconds=latents.seconds(batch.seconds))
 
 
+def conditions_of(model: nn.Module) -> frozenset[str]:
+    """What a denoiser can be told besides the seconds."""
+    parts = {"text": "text", "labels": "label", "drive": "drive"}
+    taken = {name for name, part in parts.items() if getattr(model, part, None) is not None}
+    return frozenset(taken | ({"frame levels"} if getattr(model, "noise", "frame") == "frame" else set()))
+
+
 def step_loss(
     model: nn.Module,
     objective: Objective,
@@ -157,7 +164,7 @@ def step_loss(
     batch: ClipBatch,
     numbers: torch.Generator,
     *,
-    frame_levels: bool = True,
+    takes: frozenset[str],
 ) -> Float[Tensor, ""]:
     """The loss of one batch.
 
@@ -167,7 +174,7 @@ def step_loss(
         settings: how.
         batch: clips, in the latents that it works in.
         numbers: what is drawn from.
-        frame_levels: whether it takes a noise level for each frame, or one for each clip.
+        takes: which conditions it takes, see `conditions_of`; what else a batch has is left out.
     """
     clean = batch.frames
     b, t = batch.seconds.shape
@@ -184,14 +191,14 @@ def step_loss(
     conditions: dict[str, Any] = {"seconds": batch.seconds, "rate_known": batch.rate_known}
     if not objective.hidden:
         told = torch.where(known_here, 0.0, noise)
-        conditions["noise"] = told if frame_levels else noise[:, 0]
+        conditions["noise"] = told if "frame levels" in takes else noise[:, 0]
     if settings.known:
         conditions["known"] = known_here
-    if any(batch.text):
+    if "text" in takes and any(batch.text):
         conditions["text"] = tuple("" if out else text for text, out in zip(batch.text, hidden[:, 0], strict=True))
-    if bool((batch.labels >= 0).any()):
+    if "labels" in takes and bool((batch.labels >= 0).any()):
         conditions["labels"] = torch.where(hidden[:, 1].to(device), NO_LABEL, batch.labels)
-    if batch.drive is not None:
+    if "drive" in takes and batch.drive is not None:
         conditions["drive"] = batch.drive
         conditions["drive_known"] = (~hidden[:, 2:]).expand(b, t).to(device)
     output = model(x, **conditions)
@@ -235,7 +242,10 @@ def train(
 
     # a batch without text or drive leaves their layers without gradients
     sparse = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=settings.precision, kwargs_handlers=[sparse])
+    # without cpu=True several processes on a machine without an accelerator would not find each other
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(), mixed_precision=settings.precision, kwargs_handlers=[sparse]
+    )
     model = generator.model
     trained = _chosen(model, settings.train_only)
     optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99))
@@ -250,7 +260,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         done = state["step"]
-    frame_levels = getattr(model, "noise", "frame") == "frame"
+    takes = conditions_of(model)
     model.train()
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
@@ -272,7 +282,7 @@ def train(
             set_seed(settings.seed * 7919 + number)
             batch = encoded(source(number).to(accelerator.device), generator)
             with accelerator.autocast():
-                loss = step_loss(wrapped, generator.objective, settings, batch, numbers, frame_levels=frame_levels)
+                loss = step_loss(wrapped, generator.objective, settings, batch, numbers, takes=takes)
                 if settings.dispersive:
                     loss = loss + settings.dispersive * dispersive_loss(middle.pop())
                 loss = loss / settings.accumulate
