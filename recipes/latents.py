@@ -9,12 +9,12 @@ stopped; `test` prints PSNR on other worlds, and how well hands or discs are tra
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from loop import fit
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.data.physics import random_trial, track
@@ -57,35 +57,15 @@ def frames(kind: Kind, number: int, count: int) -> torch.Tensor:
 def train(kind: Kind, out: Path, steps: int, count: int) -> None:
     torch.manual_seed(0)
     model = TinyAutoencoder(kind.channels, kind.widths)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    kept, done = out / "training.pt", 0
-    if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
-    begun, losses = time.monotonic(), []
-    for step in range(done, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 1.5e-3 * min(1, (step + 1) / 100, (steps - step) / (0.4 * steps))
-        x = frames(kind, step + 1_000_000, count)
-        torch.manual_seed(step)
+
+    def step(number: int) -> tuple[torch.Tensor, float]:
+        x = frames(kind, number + 1_000_000, count)
         latents = model.encode(x)
         error = model.decode(latents + NOISE * torch.randn_like(latents)) - x
-        loss = error.square().mean() + 0.2 * error.abs().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(error.detach().square().mean()))
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            psnr = 10 * torch.log10(4 / torch.tensor(losses[-100:]).mean())
-            each = (time.monotonic() - begun) / (step + 1 - done)
-            print(f"step {step + 1} PSNR {psnr:.2f} dB {each:.2f} s/step", flush=True)
-            out.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(".part")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, part)
-            part.replace(kept)
+        square = error.square().mean()
+        return square + 0.2 * error.abs().mean(), float(10 * torch.log10(4 / square.detach()))
+
+    fit(model, out, steps, step, name="PSNR", rate=1.5e-3, decay_share=0.4)
     with torch.no_grad():
         spread = model.encode(frames(kind, 3, 1024)).std((0, 1, 3, 4))
         model.scale.mul_(spread)

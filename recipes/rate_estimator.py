@@ -11,10 +11,10 @@ other seeds, for each kind of motion.
 import argparse
 import json
 import math
-import time
 from pathlib import Path
 
 import torch
+from loop import fit
 
 from legato.clock.estimator import RateEstimator, estimate_loss
 from legato.data.batch import pixels_to_signal
@@ -42,33 +42,14 @@ def batch(number: int, count: int, kind: str | None = None) -> tuple[torch.Tenso
 def train(out: Path, steps: int, clips: int) -> None:
     torch.manual_seed(0)
     model = RateEstimator()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    kept, done = out / "training.pt", 0
-    if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
-    begun, errors = time.monotonic(), []
-    for step in range(done, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 100, (steps - step) / (0.3 * steps))
-        frames, logs = batch(step + 1_000_000, clips)
+
+    def step(number: int) -> tuple[torch.Tensor, float]:
+        frames, logs = batch(number + 1_000_000, clips)
         estimate = model(frames)
-        loss = estimate_loss(estimate, logs)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        errors.append(float(((estimate.log_interval - logs).exp() - 1).abs().mean()))
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            recent = sum(errors[-100:]) / len(errors[-100:])
-            each = (time.monotonic() - begun) / (step + 1 - done)
-            print(f"step {step + 1} error {recent:.3f} {each:.2f} s/step", flush=True)
-            out.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(".part")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, part)
-            part.replace(kept)
+        error = ((estimate.log_interval.detach() - logs).exp() - 1).abs().mean()
+        return estimate_loss(estimate, logs), float(error)
+
+    fit(model, out, steps, step, name="error", rate=1e-3, weight_decay=0.01)
     model.half().save_pretrained(out / "final")
 
 
