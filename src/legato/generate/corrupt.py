@@ -1,9 +1,9 @@
 """Corruption by leaving frames out: what a refiner between keyframes learns to undo.
 
-A *level* is a nested subset of frames: level 0 has all, the last only the outermost or given ones. A clip at a level keeps the
-frames of the level; the rest is filled in between neighbours that are kept *at their times*, and may get noise. Two things
-are called noise elsewhere and are kept apart here: how many frames are left (the level) and how strong the noise on the
-missing ones is (the amplitude).
+A *level* is a nested subset of frames: level 0 has all, the last only the outermost or given ones. A clip at a level
+keeps the frames of the level; the rest is filled in between neighbours that are kept *at their times*, and may get
+noise. Two things are called noise elsewhere and are kept apart here: how many frames are left (the level) and how
+strong the noise on the missing ones is (the amplitude).
 """
 
 import itertools
