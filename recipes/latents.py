@@ -21,6 +21,7 @@ from legato.data.physics import random_trial, track
 from legato.data.puppets import hand_positions, random_puppet
 from legato.data.scenes import World
 from legato.generate.latents import TinyAutoencoder
+from legato.nn import load_folder
 
 NOISE = 0.15  # on latents in training, so that what is decoded does not hang on their last digit
 
@@ -73,7 +74,7 @@ def train(kind: Kind, out: Path, steps: int, count: int) -> None:
 
 
 def test(kind: Kind, path: Path) -> dict[str, float]:
-    model = TinyAutoencoder.from_pretrained(str(path)).float().eval()
+    model = load_folder(TinyAutoencoder, path)
     x = frames(kind, 5, 400)
     with torch.inference_mode():
         back = model.decode(model.encode(x))

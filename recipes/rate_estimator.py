@@ -19,6 +19,7 @@ from loop import fit
 from legato.clock.estimator import RateEstimator, estimate_loss
 from legato.data.batch import pixels_to_signal
 from legato.data.physics import random_trial
+from legato.nn import load_folder
 
 KINDS = ("bounce", "swing", "turn")
 SLOWEST, FASTEST = 1 / 12, 1 / 60
@@ -54,7 +55,7 @@ def train(out: Path, steps: int, clips: int) -> None:
 
 
 def test(path: Path, count: int) -> dict[str, float]:
-    model = RateEstimator.from_pretrained(str(path)).float().eval()
+    model = load_folder(RateEstimator, path)
     found = {}
     with torch.inference_mode():
         for kind in KINDS:

@@ -1,7 +1,10 @@
 """What our own models share: attention, patches, adaptive norm."""
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +13,39 @@ from torch import Tensor, nn
 
 from legato.errors import BadArgument
 
-__all__ = ["Attention", "Block", "Mlp", "grid_embedding", "modulated", "patched", "sinusoids", "unpatched"]
+__all__ = [
+    "Attention",
+    "Block",
+    "Mlp",
+    "grid_embedding",
+    "load_folder",
+    "modulated",
+    "patched",
+    "sinusoids",
+    "unpatched",
+]
 
 Tokens = Float[Tensor, "batch tokens channels"]
+Made = TypeVar("Made", bound=nn.Module)
 Turning = Callable[[Tensor], Tensor]
 """Turns queries or keys `(batch, tokens, heads, head_dim)` by their places in time."""
+
+
+def load_folder(kind: type[Made], folder: Path) -> Made:
+    """A module that `save_pretrained` of huggingface_hub's mixin wrote, in full precision, without a word.
+
+    Raises:
+        BadArgument: the folder lacks something, or holds another module.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        made = kind(**json.loads((folder / "config.json").read_text()))
+        made.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadArgument(f"{folder} does not hold a {kind.__name__}: {error}") from error
+    return made.eval()
 
 
 def patched(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound
-from legato.nn import Block, grid_embedding, patched, sinusoids
+from legato.nn import Block, grid_embedding, load_folder, patched, sinusoids
 
 __all__ = ["RateEstimate", "RateEstimator", "load_rate_estimator"]
 
@@ -121,10 +121,13 @@ def load_rate_estimator(name_or_path: str | Path | None = None) -> RateEstimator
     if place == BUNDLED and not place.is_dir():
         raise ModelNotFound("this legato has no bundled rate estimator; pass a folder that holds one")
     try:
-        loaded: RateEstimator = RateEstimator.from_pretrained(str(place)).eval()
+        if not place.is_dir():
+            from huggingface_hub import snapshot_download
+
+            place = Path(snapshot_download(str(place)))
+        return load_folder(RateEstimator, place)
     except Exception as error:
-        raise ModelNotFound(f"no rate estimator at '{place}': {error}") from error
-    return loaded
+        raise ModelNotFound(f"no rate estimator at '{name_or_path}': {error}") from error
 
 
 def estimate_loss(estimate: RateEstimate, log_interval: Float[Tensor, " batch"]) -> Float[Tensor, ""]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound, UnsupportedModel
+from legato.nn import load_folder
 
 __all__ = ["DiffusersLatents", "Latents", "Pixels", "TinyAutoencoder", "load_latents", "save_latents"]
 
@@ -244,8 +245,7 @@ def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
         place = Path(settings.get("folder") or folder / "latents")
         if not (place / "config.json").exists():
             raise BadArgument(f"there is no autoencoder in {place}; train one, see recipes/latents.py")
-        made: Latents = TinyAutoencoder.from_pretrained(str(place)).float().eval().requires_grad_(False)
-        return made
+        return load_folder(TinyAutoencoder, place).requires_grad_(False)
     if kind == "diffusers":
         return DiffusersLatents.from_pretrained(settings["name"])
     raise BadArgument(f"latents.kind is {kind!r}; expected pixels, tiny or diffusers")
