@@ -80,6 +80,7 @@ class VideoDiT(
         noise: one level per `frame` or per `sample`, or `hidden` where the objective tells none.
         classes: kinds that a clip can be asked for by number; 0 for none.
         text_bytes: read texts of up to so many bytes (`ByteText`); 0 for none.
+        text_depth: blocks of that reader.
         text_encoder: a frozen encoder's name instead (`FrozenText`).
         drive_channels: of per-frame conditioning pictures; 0 for none.
         drive_stride: how many times larger they are than x: 1 beside pixels, the latents' stride beside latents.
@@ -104,6 +105,7 @@ class VideoDiT(
         noise: str = "frame",
         classes: int = 0,
         text_bytes: int = 0,
+        text_depth: int = 2,
         text_encoder: str | None = None,
         drive_channels: int = 0,
         drive_stride: int = 1,
@@ -135,7 +137,7 @@ class VideoDiT(
         if text_encoder:
             self.text = FrozenText(width, text_encoder)
         elif text_bytes:
-            self.text = ByteText(width, text_bytes)
+            self.text = ByteText(width, text_bytes, text_depth)
         self.text_pool = nn.Linear(width, width) if self.text else None
         self.drive_patch_px = patch_px * drive_stride
         self.drive = nn.Linear(drive_channels * self.drive_patch_px**2, width) if drive_channels else None
