@@ -35,3 +35,21 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     words = shlex.split(command.replace("VIDEO", str(BIG_BUCK_BUNNY)))[1:]
     result = CliRunner().invoke(app, [*words, "--max-frames", "12"])
     assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_the_guide_to_generating_works_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs/guide/generate.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first.yaml").write_text(re.search(r"```yaml\n(.*?)```", guide, re.S)[1])  # type: ignore[index]
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", guide, re.S) for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if words[0] == "train":  # shorter, and otherwise as it stands
+            words += ["training.steps=2", "data.frames_per_batch=32", "training.sample_every=0"]
+        else:
+            words += ["--steps", "2"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    exec(compile(re.findall(r"```python\n(.*?)```", guide, re.S)[0], "generate.md", "exec"), {})
+    assert {"line.mp4", "line.png", "slow.mp4", "ramp.mp4", "uneven.mp4"} <= {path.name for path in tmp_path.iterdir()}

@@ -147,7 +147,12 @@ def _made(section: str, factory: Callable[..., Any], values: Mapping[str, Any]) 
         elif isinstance(value, list):
             value = tuple(value)
         _check_type(name, value, known[key])
-        given[key] = float(value) if known[key].annotation is float else value
+        wanted = known[key].annotation
+        if wanted is float:
+            value = float(value)
+        elif isinstance(value, tuple) and float in get_args(wanted):
+            value = tuple(map(float, value))
+        given[key] = value
     try:
         return factory(**given)
     except BadArgument as error:
