@@ -4,11 +4,13 @@ import json
 from fractions import Fraction
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from legato.cli import inspect
-from legato.errors import BadArgument, NotAVideo, VideoNotFound
+from legato.clock import RateEstimator
+from legato.errors import BadArgument, ModelNotFound, NotAVideo, VideoNotFound
 
 app = typer.Typer()
 app.command()(inspect.inspect)
@@ -86,3 +88,17 @@ def test_an_interrupt_keeps_what_was_found(make_clip, monkeypatch):
     assert result.exit_code == 130
     numbers = json.loads(result.stdout)
     assert (numbers["frames"], numbers["interrupted"], numbers["whole"]) == (6, True, False)
+
+
+def test_the_rate_is_estimated_with_an_estimator_and_without_one_that_is_told_first(make_clip, tmp_path):
+    torch.manual_seed(0)
+    RateEstimator(side_px=16, width=32, depth=1, heads=2, frames=8).save_pretrained(tmp_path / "e")
+    clip, out = make_clip(times=12), tmp_path / "i.json"
+    result = run(clip, "--json", out, "--quiet", "--rate-estimator", tmp_path / "e")
+    assert result.exit_code == 0, result.output
+    estimated = json.loads(out.read_text())["estimated_rate"]
+    assert estimated["interval"][0] < estimated["fps"] < estimated["interval"][1]
+    out.unlink()
+    result = run(clip, "--json", out, "--quiet", "--rate-estimator", tmp_path / "none")
+    assert isinstance(result.exception, ModelNotFound)
+    assert not out.exists()

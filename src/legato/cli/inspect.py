@@ -14,6 +14,7 @@ from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
 
 if TYPE_CHECKING:
+    from legato.clock import RateEstimator
     from legato.understand.inspection import Coherences, Inspection
 
 __all__ = ["inspect", "inspect_file"]
@@ -38,6 +39,11 @@ def inspect(
     if json_out is not None and json_out.is_dir():
         raise BadArgument(f"{json_out} is a folder; name a file")
     quiet = quiet or json_out == Path("-")
+    estimator = None
+    if estimate_rate or rate_estimator:
+        from legato.clock import load_rate_estimator
+
+        estimator = load_rate_estimator(rate_estimator)
     results: list[dict[str, Any]] = []
     for path in paths:
         try:
@@ -51,8 +57,8 @@ def inspect(
         results.append({"video": path, **found.summary()})
         if not quiet:
             show(path, found)
-        if estimate_rate or rate_estimator:
-            results[-1]["estimated_rate"] = estimated = estimated_rate(path, rate_estimator)
+        if estimator is not None:
+            results[-1]["estimated_rate"] = estimated = estimated_rate(path, estimator)
             if not quiet:
                 low, high = estimated["interval"]
                 typer.echo(f"estimated rate: {estimated['fps']:.3g} per second ({low:.3g} to {high:.3g})")
@@ -97,24 +103,21 @@ def inspect_file(
         return inspector.result(video, whole=whole, interrupted=interrupted)
 
 
-def estimated_rate(path: str, name: str | None = None, windows: int = 8) -> dict[str, Any]:
+def estimated_rate(path: str, model: "RateEstimator", windows: int = 8) -> dict[str, Any]:
     """The rate that the motion suggests, over windows spread over the first minute.
 
     Returns:
         `fps`, the median over windows, and `interval`, where the middle two thirds of what is thought of them lie.
 
     Raises:
-        ModelNotFound: there is no such estimator.
         BadArgument: the video has only one frame.
     """
     from itertools import islice
 
     import torch
 
-    from legato.clock import load_rate_estimator
     from legato.video.read import open_reduced
 
-    model = load_rate_estimator(name)
     with open_reduced(path, 4 * model.side_px) as video:
         frames = [frame.pixels for frame in islice(video, 1800)]
     begins = torch.linspace(0, max(0, len(frames) - model.frames), windows).round().int().unique().tolist()
