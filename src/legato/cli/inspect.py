@@ -29,7 +29,8 @@ def inspect(
         bool, typer.Option("--estimate-rate", help="Also estimate the rate from the motion, for files that are silent.")
     ] = False,
     rate_estimator: Annotated[
-        str | None, typer.Option(help="An estimator's folder or name; the bundled one knows discs that fall and swing.")
+        str | None,
+        typer.Option(help="An estimator's folder or name; recipes/rate_estimator.py trains one, none is bundled yet."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
 ) -> None:

@@ -12,7 +12,7 @@ from legato.clock import WithFramePositions
 from legato.errors import BadArgument
 from legato.generate.text import ByteText
 
-__all__ = ["VideoUNet3D"]
+__all__ = ["VideoUNet3D", "frame_order_leak"]
 
 Video = Float[Tensor, "batch time channels height width"]
 
@@ -26,8 +26,8 @@ class VideoUNet3D(
 ):
     """diffusers' `UNet3DConditionModel` behind the interface of every denoiser here.
 
-    By itself that network only knows a clip's order through its temporal convolutions, which are padded with zeros at
-    both ends and even in time: first and last frame look alike to it.
+    By itself that network only knows a clip's order through its convolutions in time, which are padded with zeros at
+    both ends; see `frame_order_leak`.
 
     Args:
         channels: of a frame.
