@@ -9,7 +9,7 @@ from legato.errors import BadArgument
 from legato.generate.corrupt import (
     Bisection,
     Corruption,
-    Levels,
+    FrameLevels,
     RandomNested,
     UniformStrides,
     filled_linearly,
@@ -26,7 +26,7 @@ def given(time: int = 17, *more: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("levels", [UniformStrides(), Bisection(4), RandomNested(torch.Generator().manual_seed(0), 5)])
 @pytest.mark.parametrize("time", [2, 3, 16, 33])
-def test_levels_are_nested_from_all_frames_to_the_given_ones(levels: Levels, time: int) -> None:
+def test_levels_are_nested_from_all_frames_to_the_given_ones(levels: FrameLevels, time: int) -> None:
     mask = given(time)
     masks = levels.masks(mask)
     assert bool(masks[0].all())

@@ -9,7 +9,7 @@ from legato.generate.objectives import (
     Diffusion,
     Equilibrium,
     FlowMatching,
-    Levels,
+    NoiseLevels,
     Objective,
     masked_mean,
     random_levels,
@@ -96,7 +96,7 @@ def test_diffusion_adds_noise_as_diffusers_does() -> None:
 
 def test_levels_mix_as_asked() -> None:
     numbers = torch.Generator().manual_seed(0)
-    drawn_levels = random_levels(Levels(0.5, 0.2, 0.3), 4000, 12, numbers)
+    drawn_levels = random_levels(NoiseLevels(0.5, 0.2, 0.3), 4000, 12, numbers)
     equal = (drawn_levels == drawn_levels[:, :1]).all(1)
     rising = (drawn_levels.diff(dim=1) >= 0).all(1) & ~equal
     assert abs(float(equal.float().mean()) - 0.5) < 0.03
@@ -104,7 +104,7 @@ def test_levels_mix_as_asked() -> None:
     assert float(drawn_levels.min()) >= 0
     assert float(drawn_levels.max()) <= 1
     with pytest.raises(BadArgument, match="sum to 1"):
-        Levels(0.5, 0.2, 0.2)
+        NoiseLevels(0.5, 0.2, 0.2)
 
 
 def test_frames_that_do_not_count_do_not() -> None:

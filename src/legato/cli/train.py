@@ -26,6 +26,7 @@ def train(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from legato.data.clips import FolderClips
     from legato.generate.recipe import read_recipe
     from legato.generate.training import Progress, last_checkpoint
     from legato.generate.training import train as run
@@ -42,6 +43,10 @@ def train(
     console.print(
         f"{type(made.generator.model).__name__}, {count / 1e6:.1f} M parameters, into {folder}", highlight=False
     )
+    if isinstance(made.source, FolderClips) and (made.source.index.skipped or made.source.clips.too_short):
+        console.print(made.source.index.summary(), highlight=False, markup=False)
+        for short in made.source.clips.too_short:
+            console.print(f"left out: {short.path} {short.reason}", highlight=False, markup=False)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

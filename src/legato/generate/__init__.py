@@ -2,7 +2,7 @@
 
 from legato.generate.dit import VideoDiT
 from legato.generate.generator import Ask, VideoGenerator, bundled_generators
-from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Levels
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, NoiseLevels
 from legato.generate.recipe import Recipe, read_recipe
 from legato.generate.training import Training, train
 from legato.generate.unet3d import VideoUNet3D
@@ -12,7 +12,7 @@ __all__ = [
     "Diffusion",
     "Equilibrium",
     "FlowMatching",
-    "Levels",
+    "NoiseLevels",
     "Recipe",
     "Training",
     "VideoDiT",

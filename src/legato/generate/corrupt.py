@@ -17,7 +17,7 @@ from torch import Tensor
 from legato.errors import BadArgument
 
 __all__ = [
-    "Bisection", "Corruption", "Levels", "RandomNested", "UniformStrides", "filled_linearly",
+    "Bisection", "Corruption", "FrameLevels", "RandomNested", "UniformStrides", "filled_linearly",
     "replaced_proposals", "time_to_nearest",
 ]  # fmt: skip
 
@@ -26,7 +26,7 @@ Seconds = Float64[Tensor, "batch time"]
 Kept = Bool[Tensor, "batch time"]
 
 
-class Levels(ABC):
+class FrameLevels(ABC):
     """A way to thin out frames, level by level, each a subset of the one before."""
 
     @abstractmethod
@@ -63,11 +63,11 @@ def _nested(rank: Float[Tensor, "batch time"], given: Kept, count: int) -> Bool[
 
 
 @dataclass(frozen=True)
-class UniformStrides(Levels):
+class UniformStrides(FrameLevels):
     """Every 2nd frame, every 4th, every 8th ... beside the given ones."""
 
     def masks(self, given: Kept) -> Bool[Tensor, "levels batch time"]:
-        """See `Levels`."""
+        """See `FrameLevels`."""
         _check_given(given)
         time = given.shape[1]
         at = torch.arange(time, device=given.device)
@@ -79,7 +79,7 @@ class UniformStrides(Levels):
 
 
 @dataclass(frozen=True)
-class Bisection(Levels):
+class Bisection(FrameLevels):
     """Endpoints first: each finer level halves the longest gaps, so the coarsest added frame lies in the middle.
 
     Attributes:
@@ -89,7 +89,7 @@ class Bisection(Levels):
     count: int = 5
 
     def masks(self, given: Kept) -> Bool[Tensor, "levels batch time"]:
-        """See `Levels`."""
+        """See `FrameLevels`."""
         _check_given(given)
         ranks = torch.stack([self._ranks(row) for row in given.cpu()]).to(given.device)
         return _nested(ranks, given, self.count)
@@ -112,7 +112,7 @@ class Bisection(Levels):
 
 
 @dataclass(frozen=True)
-class RandomNested(Levels):
+class RandomNested(FrameLevels):
     """Frames leave in random order.
 
     Attributes:
@@ -124,7 +124,7 @@ class RandomNested(Levels):
     count: int = 5
 
     def masks(self, given: Kept) -> Bool[Tensor, "levels batch time"]:
-        """See `Levels`."""
+        """See `FrameLevels`."""
         _check_given(given)
         ranks = torch.rand(given.shape, generator=self.numbers, device="cpu").to(given.device)
         return _nested(ranks, given, self.count)

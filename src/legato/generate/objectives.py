@@ -17,14 +17,14 @@ from torch import Tensor
 from legato.errors import BadArgument
 from legato.generate.equilibrium import EquilibriumMatching
 
-__all__ = ["Diffusion", "Equilibrium", "FlowMatching", "Levels", "Objective", "masked_mean", "random_levels"]
+__all__ = ["Diffusion", "Equilibrium", "FlowMatching", "NoiseLevels", "Objective", "masked_mean", "random_levels"]
 
 Video = Float[Tensor, "batch time channels height width"]
 Noise = Float[Tensor, "batch time"]
 
 
 @dataclass(frozen=True)
-class Levels:
+class NoiseLevels:
     """How noise levels are drawn in training.
 
     Attributes:
@@ -49,7 +49,7 @@ class Levels:
             )
 
 
-def random_levels(levels: Levels, batch: int, time: int, numbers: torch.Generator) -> Noise:
+def random_levels(levels: NoiseLevels, batch: int, time: int, numbers: torch.Generator) -> Noise:
     """Draw noise levels for training."""
     normal = torch.randn(batch, time, generator=numbers)
     own = torch.sigmoid(levels.mean + levels.std * normal)

@@ -25,13 +25,13 @@ from legato.errors import BadArgument
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.generator import MODELS, OBJECTIVES, VideoGenerator
 from legato.generate.latents import load_latents
-from legato.generate.objectives import Levels
+from legato.generate.objectives import NoiseLevels
 from legato.generate.training import Training
 
 __all__ = ["SOURCES", "Recipe", "read_recipe"]
 
 SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets, "folder": FolderClips}
-NESTED: dict[str, Callable[..., Any]] = {"training.levels": Levels, "objective.matching": EquilibriumMatching}
+NESTED: dict[str, Callable[..., Any]] = {"training.levels": NoiseLevels, "objective.matching": EquilibriumMatching}
 SECTIONS = ("model", "objective", "data", "latents", "training")
 
 

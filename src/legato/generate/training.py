@@ -20,7 +20,7 @@ from legato.data.batch import NO_LABEL, ClipBatch, Source
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
-from legato.generate.objectives import Levels, Objective, masked_mean, random_levels
+from legato.generate.objectives import NoiseLevels, Objective, masked_mean, random_levels
 
 __all__ = ["Progress", "Training", "dispersive_loss", "random_known", "step_loss", "train"]
 
@@ -63,7 +63,7 @@ class Training:
     ema: float = 0.999
     precision: str = "no"
     seed: int = 0
-    levels: Levels = field(default_factory=Levels)
+    levels: NoiseLevels = field(default_factory=NoiseLevels)
     drop: float = 0.1
     known: float = 0.0
     dispersive: float = 0.0
