@@ -1,9 +1,9 @@
 """Train the autoencoders whose latents the shipped generators work in.
 
-    python recipes/latents.py train --world puppets --steps 3000
+    python recipes/latents.py train --world puppets --steps 8000
     python recipes/latents.py test --world puppets
 
-A frame becomes 4 x 4 latents: 64 x 64 puppets with 16 channels, 32 x 32 physics with 8. `train` goes on where it was
+A frame of 64 x 64 becomes 4 x 4 latents, of 16 channels for puppets, of 8 for physics. `train` goes on where it was
 stopped; `test` prints PSNR on other worlds, and how well hands or discs are tracked in what comes back.
 """
 
@@ -23,6 +23,7 @@ from legato.data.scenes import World
 from legato.generate.latents import TinyAutoencoder
 from legato.nn import load_folder
 
+SIDE_PX, PATCH_PX = 64, 8
 NOISE = 0.15  # on latents in training, so that what is decoded does not hang on their last digit
 
 
@@ -30,7 +31,6 @@ NOISE = 0.15  # on latents in training, so that what is decoded does not hang on
 class Kind:
     """A world and the autoencoder for it."""
 
-    side_px: int
     channels: int
     widths: tuple[int, ...]
     make: Callable[[torch.Generator], World]
@@ -39,8 +39,8 @@ class Kind:
 
 
 WORLDS = {
-    "puppets": Kind(64, 16, (16, 32, 64, 96, 96), random_puppet, 4.0, hand_positions),
-    "physics": Kind(32, 8, (16, 32, 64, 64), random_trial, 1.0, lambda pixels: 32 * track(pixels)[:, None]),
+    "puppets": Kind(16, (96, 128), random_puppet, 4.0, hand_positions),
+    "physics": Kind(8, (64, 96), random_trial, 1.0, lambda pixels: SIDE_PX * track(pixels)[:, None]),
 }
 
 
@@ -51,13 +51,13 @@ def frames(kind: Kind, number: int, count: int) -> torch.Tensor:
     for _ in range(count // 4):
         world = kind.make(numbers)
         at = torch.rand(4, generator=numbers, dtype=torch.float64) * getattr(world, "seconds", kind.seconds)
-        made.append(world.render(at, kind.side_px, kind.side_px))
+        made.append(world.render(at, SIDE_PX, SIDE_PX))
     return pixels_to_signal(torch.cat(made))[None]
 
 
 def train(kind: Kind, out: Path, steps: int, count: int) -> None:
     torch.manual_seed(0)
-    model = TinyAutoencoder(kind.channels, kind.widths)
+    model = TinyAutoencoder(kind.channels, kind.widths, PATCH_PX)
 
     def step(number: int) -> tuple[torch.Tensor, float]:
         x = frames(kind, number + 1_000_000, count)
@@ -66,7 +66,7 @@ def train(kind: Kind, out: Path, steps: int, count: int) -> None:
         square = error.square().mean()
         return square + 0.2 * error.abs().mean(), float(10 * torch.log10(4 / square.detach()))
 
-    fit(model, out, steps, step, name="PSNR", rate=1.5e-3, decay_share=0.4)
+    fit(model, out, steps, step, name="PSNR", rate=2e-3, decay_share=0.4)
     with torch.no_grad():
         spread = model.encode(frames(kind, 3, 1024)).std((0, 1, 3, 4))
         model.scale.mul_(spread)
@@ -93,8 +93,8 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "test"])
     parser.add_argument("--world", choices=list(WORLDS), required=True)
     parser.add_argument("--out", type=Path, help="build/WORLD-latents by default")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--count", type=int, default=32, help="frames in a batch")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--count", type=int, default=16, help="frames in a batch")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

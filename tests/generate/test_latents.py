@@ -36,7 +36,7 @@ def wan_vae() -> torch.nn.Module:
     ("latents", "channels", "stride_px", "stride_frames"),
     [
         (Pixels(), 3, 1, 1),
-        (TinyAutoencoder(4, (8, 16, 16)), 4, 4, 1),
+        (TinyAutoencoder(4, (8, 16), 2), 4, 4, 1),
         (DiffusersLatents(image_vae()), 4, 2, 1),
         (DiffusersLatents(wan_vae()), 4, 8, 4),
     ],
@@ -88,7 +88,7 @@ def test_a_generator_in_latents_is_saved_with_them_and_makes_frames(tmp_path: Pa
     from legato.generate import Ask, FlowMatching, VideoDiT, VideoGenerator
 
     torch.manual_seed(0)
-    for latents in (TinyAutoencoder(4, (8, 16, 16)), DiffusersLatents(wan_vae(), str(tmp_path / "vae"))):
+    for latents in (TinyAutoencoder(4, (8, 16), 2), DiffusersLatents(wan_vae(), str(tmp_path / "vae"))):
         if isinstance(latents, DiffusersLatents):
             latents.vae.save_pretrained(tmp_path / "vae")
         model = VideoDiT(channels=4, patch_px=1, width=32, depth=1, heads=2)

@@ -27,6 +27,7 @@ class ClipBatch:
         drive: per-frame conditioning such as pose maps, -1 to 1, or None.
         paths: the files, where clips come from files.
         failures: videos that were drawn but could not be read, and had others drawn in their place.
+        encoded: whether `frames` are latents already.
     """
 
     frames: Float32[Tensor, "batch time channels height width"]
@@ -34,9 +35,10 @@ class ClipBatch:
     rate_known: Bool[Tensor, " batch"]
     text: tuple[str, ...]
     labels: Int64[Tensor, " batch"]
-    drive: Float32[Tensor, "batch time drive_channels height width"] | None = None
+    drive: Float32[Tensor, "batch time drive_channels drive_height drive_width"] | None = None
     paths: tuple[Path, ...] = ()
     failures: tuple[Any, ...] = ()
+    encoded: bool = False
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -49,7 +51,17 @@ class ClipBatch:
 
 
 class Source(ABC):
-    """Endless batches by number: the same number gives the same batch, so training resumes without a record."""
+    """Endless batches by number: the same number gives the same batch, so training resumes without a record.
+
+    Attributes:
+        side_px: of the square frame, in pixels even where batches are encoded.
+        classes: names of the labels.
+        words: that its texts are made of, where they are from a closed vocabulary.
+    """
+
+    side_px: int
+    classes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     @abstractmethod
     def __call__(self, number: int) -> ClipBatch:

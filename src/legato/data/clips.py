@@ -322,6 +322,7 @@ class FolderClips(Source):
             seed=seed,
             cache_bytes=cache_bytes,
         )
+        self.classes = self.index.classes
         self._each = clips_per_batch
         self._order = EndlessShuffle(len(self.clips), seed=seed)
 

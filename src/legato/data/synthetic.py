@@ -11,6 +11,7 @@ from torch import Tensor
 from legato.data.batch import NO_LABEL, ClipBatch, Source, pixels_to_signal
 from legato.data.physics import KINDS, random_trial
 from legato.data.puppets import random_puppet
+from legato.data.vocabulary import VOCABULARY
 from legato.errors import BadArgument
 
 __all__ = ["Physics", "Puppets", "random_timeline"]
@@ -64,6 +65,8 @@ class Physics(Source):
     kinds: tuple[str, ...] = KINDS
     seed: int = 0
 
+    classes = KINDS
+
     def __post_init__(self) -> None:
         _check(self.lengths, self.rates, self.frames_per_batch)
 
@@ -99,7 +102,7 @@ class Physics(Source):
 class Puppets(Source):
     """Signing puppets with their sentence as text, and pose maps to drive them by.
 
-    A clip begins with the sentence where only the text is told; with pose maps it begins anywhere in it.
+    A clip begins with the sentence where only the text is told; with pose maps it may begin anywhere in it.
 
     Attributes:
         side_px: of the square frame.
@@ -112,6 +115,7 @@ class Puppets(Source):
         most_signs: in a sentence.
         drive: share of clips that have pose maps.
         drive_px: side of the pose maps; that of the frames where it is 0.
+        anywhere: clips with pose maps begin anywhere.
         seed: of everything.
     """
 
@@ -124,7 +128,10 @@ class Puppets(Source):
     most_signs: int = 2
     drive: float = 0.0
     drive_px: int = 0
+    anywhere: bool = True
     seed: int = 0
+
+    words = tuple(VOCABULARY)
 
     def __post_init__(self) -> None:
         _check(self.lengths, (self.fastest_fps,), self.frames_per_batch)
@@ -144,7 +151,7 @@ class Puppets(Source):
                 span = puppet.seconds
             times = torch.linspace(0, span, frames, dtype=torch.float64)
             seconds.append(times)
-            if with_drive and not self.whole:
+            if with_drive and self.anywhere and not self.whole:
                 times = times + b * max(0.0, puppet.seconds - 0.5 * span)
             if with_drive:
                 side_px = self.drive_px or self.side_px

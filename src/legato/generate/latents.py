@@ -108,27 +108,33 @@ class _Residual(nn.Module):
 class TinyAutoencoder(nn.Module, Latents, PyTorchModelHubMixin, library_name="legato", license="apache-2.0"):
     """A small convolutional autoencoder, frame by frame; latents are bounded by a tanh and scaled to unit variance.
 
+    Pixels are gathered into patches first and spread from them last, so that no convolution runs at full size: at
+    equal quality that is several times faster than levels that begin with single pixels.
+
     Args:
         channels: of a latent.
-        widths: channels of its levels from the finest; each but the last halves the frame.
+        widths: channels of its levels from the finest; each but the last halves the grid of patches.
+        patch_px: side of a patch.
     """
 
     scale: Tensor
 
-    def __init__(self, channels: int = 8, widths: Sequence[int] = (32, 64, 96, 96)):
+    def __init__(self, channels: int = 8, widths: Sequence[int] = (64, 96), patch_px: int = 4):
         super().__init__()
         widths = tuple(widths)
-        if len(widths) < 2 or any(width % 8 for width in widths):
-            raise BadArgument(f"widths are {widths}; expected two or more multiples of 8")
-        self.channels, self.stride_px, self.stride_frames = channels, 2 ** (len(widths) - 1), 1
-        down: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        if not widths or any(width % 8 for width in widths):
+            raise BadArgument(f"widths are {widths}; expected one or more multiples of 8")
+        self.channels, self.stride_px, self.stride_frames = channels, patch_px * 2 ** (len(widths) - 1), 1
+        values = 3 * patch_px**2
+        down: list[nn.Module] = [nn.PixelUnshuffle(patch_px), nn.Conv2d(values, widths[0], 3, padding=1)]
         for a, b in itertools.pairwise(widths):
-            down += [_Residual(a), nn.Conv2d(a, b, 4, 2, 1)]
+            down += [_Residual(a), nn.Conv2d(a, b, 2, 2)]
         self.encoder = nn.Sequential(*down, _Residual(widths[-1]), nn.Conv2d(widths[-1], channels, 1))
         up: list[nn.Module] = [nn.Conv2d(channels, widths[-1], 1), _Residual(widths[-1])]
-        for a, b in zip(widths[::-1], widths[-2::-1], strict=False):
-            up += [nn.Upsample(scale_factor=2.0), nn.Conv2d(a, b, 3, padding=1), _Residual(b)]
-        self.decoder = nn.Sequential(*up, nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 3, 3, padding=1))
+        for a, b in itertools.pairwise(widths[::-1]):
+            up += [nn.Conv2d(a, 4 * b, 1), nn.PixelShuffle(2), _Residual(b)]
+        out = [nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], values, 3, padding=1)]
+        self.decoder = nn.Sequential(*up, *out, nn.PixelShuffle(patch_px))
         self.register_buffer("scale", torch.ones(channels))
 
     def encode(self, frames: Video) -> Latent:

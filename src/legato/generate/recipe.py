@@ -12,15 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 
+from legato.data.bank import Bank
 from legato.data.batch import Source
 from legato.data.clips import FolderClips
-from legato.data.physics import KINDS
 from legato.data.synthetic import Physics, Puppets
-from legato.data.vocabulary import VOCABULARY
 from legato.errors import BadArgument
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.generator import MODELS, OBJECTIVES, VideoGenerator
@@ -30,7 +29,7 @@ from legato.generate.training import Training
 
 __all__ = ["SOURCES", "Recipe", "read_recipe"]
 
-SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets, "folder": FolderClips}
+SOURCES: dict[str, type[Source]] = {"physics": Physics, "puppets": Puppets, "folder": FolderClips, "bank": Bank}
 NESTED: dict[str, Callable[..., Any]] = {"training.levels": NoiseLevels, "objective.matching": EquilibriumMatching}
 SECTIONS = ("model", "objective", "data", "latents", "training")
 
@@ -88,8 +87,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _made("training", Training, sections["training"])
     torch.manual_seed(settings.seed)
     data = dict(sections["data"])
-    source_kind = _kind("data", data, SOURCES)
-    source = _made("data", source_kind, data)
+    source: Source = _made("data", _kind("data", data, SOURCES), data)
     model = dict(sections["model"])
     made = _made("model", _kind("model", model, MODELS), model)
     objective = dict(sections["objective"])
@@ -100,30 +98,23 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     mixed = settings.levels.independent or settings.levels.staircase or settings.known
     if getattr(made, "noise", "frame") == "sample" and mixed:
         raise BadArgument("model.noise is sample; training.levels must then be equal and training.known 0")
-    side = cast(Any, source).side_px
     latents = load_latents({"kind": "pixels", **sections["latents"]}, path.parent)
     if latents.channels != made.channels:
         raise BadArgument(f"model.channels is {made.channels}; these latents have {latents.channels}")
-    classes = _classes(source)
+    classes = source.classes
     if 0 < (wanted_classes := sections["model"].get("classes") or 0) < len(classes):
         raise BadArgument(f"model.classes is {wanted_classes}; the data has {len(classes)}: {', '.join(classes)}")
     generator = VideoGenerator(
         made,
         objective_made,
-        side,
-        side,
+        source.side_px,
+        source.side_px,
         classes=classes if wanted_classes else (),
-        words=tuple(VOCABULARY) if source_kind is Puppets and sections["model"].get("text_bytes") else (),
+        words=source.words if sections["model"].get("text_bytes") else (),
         latents=latents,
         trained={"recipe": path.name},
     )
     return Recipe(generator, source, settings)
-
-
-def _classes(source: Source) -> tuple[str, ...]:
-    if isinstance(source, FolderClips):
-        return source.index.classes
-    return KINDS if isinstance(source, Physics) else ()
 
 
 def _kind(section: str, values: dict[str, Any], kinds: Mapping[str, Any]) -> Any:

@@ -144,7 +144,7 @@ def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
     """The batch in the generator's latents."""
     latents = generator.latents
-    if isinstance(latents, Pixels):
+    if batch.encoded or isinstance(latents, Pixels):
         return batch
     with torch.no_grad():
         return replace(batch, frames=latents.encode(batch.frames), seconds=latents.seconds(batch.seconds))

@@ -1,0 +1,46 @@
+"""Encode clips once, for the recipes that train on them.
+
+    python recipes/bank.py physics
+    python recipes/bank.py puppets
+    python recipes/bank.py signs
+
+`physics`: discs at mixed and uneven rates. `puppets`: the first seconds of sentences of one or two signs, with pose
+maps. `signs`: one sign from rest to rest. Each goes to build/NAME-bank, encoded by the autoencoder in
+build/WORLD-latents/final.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from legato.data.bank import write_bank
+from legato.data.synthetic import Physics, Puppets
+from legato.generate.latents import load_latents
+
+KINDS = ("line", "line", "bounce", "swing", "turn")
+SOURCES = {
+    "physics": ("physics", Physics(64, 1024, (32,), (15.0, 30.0, 60.0), uneven=0.4, unknown=0.0, kinds=KINDS, seed=1)),
+    "puppets": ("puppets", Puppets(64, 576, (48,), (0.8, 3.2), drive=1.0, drive_px=16, anywhere=False, seed=2)),
+    "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
+}
+BATCHES = {"physics": 500, "puppets": 600, "signs": 150}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(SOURCES))
+    parser.add_argument("--out", type=Path, help="build/NAME-bank by default")
+    parser.add_argument("--batches", type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    world, source = SOURCES[args.name]
+    latents = load_latents({"kind": "tiny", "folder": f"build/{world}-latents/final"}, Path())
+    out = args.out or Path(f"build/{args.name}-bank")
+    write_bank(source, latents.encode, out, args.batches or BATCHES[args.name])
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

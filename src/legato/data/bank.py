@@ -1,0 +1,175 @@
+"""Banks: clips encoded once and drawn again and again, so that a training step costs the model's work alone."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legato.data.batch import ClipBatch, Source, pixels_to_signal, signal_to_pixels
+from legato.data.synthetic import NOMINAL_FPS
+from legato.errors import BadArgument
+
+__all__ = ["Bank", "write_bank"]
+
+ARRAYS = ("frames", "seconds", "labels", "drive")
+
+
+@dataclass(frozen=True)
+class Bank(Source):
+    """Clips out of a folder that `write_bank` made.
+
+    A batch takes stretches of the clips kept there, every n-th frame of them, and their seconds begin at 0 again.
+    Stretches of a clip that has text begin where the clip begins, except where it is driven.
+
+    Attributes:
+        folder: of the bank.
+        frames_per_batch: clips times frames; a batch has clips of one length.
+        lengths: of clips in frames, one drawn for each batch.
+        unknown: share of clips whose rate is hidden: their seconds count frames at 30 a second.
+        scrambled: tell every clip the times of another, a control.
+        drive: share of batches that have the bank's drive.
+        seed: of what is drawn.
+    """
+
+    folder: str
+    frames_per_batch: int = 256
+    lengths: tuple[int, ...] = (8, 16, 32)
+    unknown: float = 0.0
+    scrambled: bool = False
+    drive: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        longest = self._arrays["frames"].shape[1]
+        if not self.lengths or not 2 <= min(self.lengths) <= max(self.lengths) <= min(longest, self.frames_per_batch):
+            raise BadArgument(
+                f"lengths {self.lengths} and {self.frames_per_batch} frames a batch; the clips of {self.folder} have "
+                f"{longest} frames, and a batch needs one clip or more"
+            )
+        if self.drive and "drive" not in self._arrays:
+            raise BadArgument(f"the bank {self.folder} has no drive; leave out data.drive, or write it with drive")
+
+    def __call__(self, number: int) -> ClipBatch:
+        """See `Source`."""
+        numbers = np.random.default_rng((self.seed, number))
+        stored = self._arrays["frames"]
+        length = int(numbers.choice(self.lengths))
+        count = self.frames_per_batch // length
+        driven = numbers.random() < self.drive
+        clips = numbers.integers(len(stored), size=count)
+        spare = stored.shape[1] - 1
+        strides = numbers.integers(1, max(1, spare // (length - 1)) + 1, size=count)
+        free = spare - strides * (length - 1)
+        text = tuple(self._text[clip] for clip in clips)
+        anywhere = np.array([driven or not words for words in text])
+        starts = (numbers.random(count) * (free + 1)).astype(int) * anywhere
+        at = starts[:, None] + strides[:, None] * np.arange(length)
+        rows = clips[:, None]
+        seconds = torch.from_numpy(self._arrays["seconds"][rows, at])
+        seconds = seconds - seconds[:, :1]
+        known = torch.from_numpy(numbers.random(count) >= self.unknown)
+        nominal = torch.arange(length, dtype=torch.float64) / NOMINAL_FPS
+        told = seconds.roll(1, 0) if self.scrambled else seconds
+        drive = None
+        if driven:
+            drive = pixels_to_signal(torch.from_numpy(self._arrays["drive"][rows, at]))
+        return ClipBatch(
+            torch.from_numpy(stored[rows, at]).float(),
+            torch.where(known[:, None], told, nominal),
+            known,
+            text,
+            torch.from_numpy(self._arrays["labels"][clips]),
+            drive,
+            encoded=True,
+        )
+
+    @property
+    def side_px(self) -> int:  # type: ignore[override]
+        """See `Source`."""
+        return int(self._about["side_px"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """See `Source`."""
+        return tuple(self._about["classes"])
+
+    @property
+    def words(self) -> tuple[str, ...]:  # type: ignore[override]
+        """See `Source`."""
+        return tuple(self._about["words"])
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        path = Path(self.folder) / "bank.json"
+        if not path.exists():
+            raise BadArgument(f"there is no bank in {self.folder}; make one, see recipes/bank.py")
+        about: dict[str, Any] = json.loads(path.read_text())
+        return about
+
+    @cached_property
+    def _text(self) -> list[str]:
+        return list(self._about["text"])
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        about, folder = self._about, Path(self.folder)
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in about["arrays"]}
+
+
+def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path, batches: int) -> None:
+    """Encode a source's first batches into a folder that appears whole or not at all.
+
+    Args:
+        source: of clips of one length and known rates.
+        encode: frames to latents of the same number of frames.
+        folder: to make.
+        batches: how many.
+
+    Raises:
+        BadArgument: the folder exists, batches differ in length, or a clip's rate is unknown.
+    """
+    if folder.exists():
+        raise BadArgument(f"{folder} exists; remove it first or choose another folder")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    arrays: dict[str, np.ndarray] = {}
+    text: list[str] = []
+    for number in range(batches):
+        batch = source(number)
+        if not bool(batch.rate_known.all()):
+            raise BadArgument("the source hides the rate of some clips; a bank hides it when it is drawn from")
+        with torch.no_grad():
+            frames = encode(batch.frames).half()
+        rows: dict[str, Tensor] = {"frames": frames, "seconds": batch.seconds, "labels": batch.labels}
+        if batch.drive is not None:
+            rows["drive"] = signal_to_pixels(batch.drive)
+        for name, values in rows.items():
+            if number == 0:
+                shape = (batches * len(values), *values.shape[1:])
+                arrays[name] = np.lib.format.open_memmap(
+                    part / f"{name}.npy", mode="w+", dtype=values.numpy().dtype, shape=shape
+                )
+            kept = arrays[name]
+            if kept.shape[1:] != tuple(values.shape[1:]):
+                raise BadArgument(f"{name} of batch {number} differ in shape from those before: {tuple(values.shape)}")
+            kept[number * len(values) : (number + 1) * len(values)] = values.numpy()
+        text.extend(batch.text)
+    for kept in arrays.values():
+        kept.flush()  # type: ignore[attr-defined]
+    about = {
+        "side_px": source.side_px,
+        "classes": source.classes,
+        "words": source.words,
+        "arrays": list(arrays),
+        "text": text,
+    }
+    (part / "bank.json").write_text(json.dumps(about))
+    part.replace(folder)

@@ -1,0 +1,103 @@
+"""Banks give what their source gave, in stretches whose seconds are right."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from legato.data.bank import Bank, write_bank
+from legato.data.synthetic import Physics, Puppets
+from legato.errors import BadArgument
+from legato.generate.latents import Pixels
+
+PHYSICS = Physics(16, 96, (12,), (15.0, 60.0), uneven=0.5, unknown=0.0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def physics(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("banks") / "physics"
+    write_bank(PHYSICS, Pixels().encode, folder, 3)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def puppets(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("banks") / "puppets"
+    write_bank(Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=False), Pixels().encode, folder, 2)
+    return str(folder)
+
+
+def test_every_frame_drawn_is_one_of_the_source_at_its_time(physics: str) -> None:
+    bank = Bank(physics, 40, (4, 8))
+    stored = [PHYSICS(number) for number in range(3)]
+    frames, seconds = torch.cat([b.frames for b in stored]), torch.cat([b.seconds for b in stored])
+    lengths = set()
+    for number in range(6):
+        batch = bank(number)
+        assert batch.encoded
+        lengths.add(batch.frames.shape[1])
+        for clip, told in zip(batch.frames, batch.seconds, strict=True):
+            apart = (frames[:, :, None] - clip).abs().amax((3, 4, 5))  # (clips, stored frames, drawn frames)
+            fits = (apart < 1e-3).any(1).all(1).nonzero().flatten()
+            assert any(
+                torch.allclose(told, at - at[0], atol=1e-9)
+                for row in fits
+                for at in _stretches(seconds[row], len(told))
+            )
+    assert lengths == {4, 8}
+
+
+def _stretches(seconds: torch.Tensor, length: int) -> list[torch.Tensor]:
+    count = len(seconds)
+    return [
+        seconds[start : start + stride * length : stride][:length]
+        for stride in range(1, count // (length - 1) + 1)
+        for start in range(count - stride * (length - 1))
+    ]
+
+
+def test_the_same_number_gives_the_same_batch(physics: str) -> None:
+    a, b, other = (Bank(physics, 40, (4, 8))(number) for number in (5, 5, 6))
+    assert torch.equal(a.frames, b.frames)
+    assert torch.equal(a.seconds, b.seconds)
+    assert a.frames.shape != other.frames.shape or not torch.equal(a.frames, other.frames)
+
+
+def test_unknown_rates_count_frames(physics: str) -> None:
+    batch = Bank(physics, 40, (8,), unknown=1.0)(0)
+    assert not batch.rate_known.any()
+    torch.testing.assert_close(batch.seconds, (torch.arange(8, dtype=torch.float64) / 30).expand_as(batch.seconds))
+
+
+def test_scrambled_times_are_those_of_others(physics: str) -> None:
+    straight, scrambled = Bank(physics, 80, (8,))(0), Bank(physics, 80, (8,), scrambled=True)(0)
+    torch.testing.assert_close(scrambled.frames, straight.frames)
+    torch.testing.assert_close(scrambled.seconds, straight.seconds.roll(1, 0))
+
+
+def test_clips_with_text_begin_where_the_sentence_begins(puppets: str) -> None:
+    told, driven = Bank(puppets, 60, (4,))(1), Bank(puppets, 60, (4,), drive=1.0)(1)
+    assert told.drive is None
+    assert driven.drive is not None
+    assert driven.drive.shape == (15, 4, 3, 8, 8)
+    stored = torch.cat([Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=False)(n).frames for n in range(2)])
+    firsts = stored[:, 0]
+    gap = (told.frames[:, 0, None] - firsts).abs().amax((2, 3, 4)).amin(1)
+    assert gap.max() < 1e-3
+    assert Bank(puppets, 60, (4,)).words == Puppets().words
+
+
+def test_wrong_banks_are_refused(physics: str, tmp_path: Path) -> None:
+    with pytest.raises(BadArgument, match="there is no bank"):
+        Bank(str(tmp_path))
+    with pytest.raises(BadArgument, match="have 12 frames"):
+        Bank(physics, lengths=(13,))
+    with pytest.raises(BadArgument, match="no drive"):
+        Bank(physics, lengths=(8,), drive=0.5)
+    with pytest.raises(BadArgument, match="exists"):
+        write_bank(PHYSICS, Pixels().encode, Path(physics), 1)
+    with pytest.raises(BadArgument, match="hides the rate"):
+        write_bank(Physics(16, 32, (8,), unknown=1.0), Pixels().encode, tmp_path / "hidden", 1)
+    with pytest.raises(BadArgument, match="differ in shape"):
+        write_bank(Physics(16, 32, (8, 16), unknown=0.0), Pixels().encode, tmp_path / "uneven", 8)
+    assert not list(tmp_path.glob("*/bank.json"))
