@@ -23,7 +23,7 @@ from legato.data.scenes import World
 from legato.generate.latents import TinyAutoencoder
 from legato.nn import load_folder
 
-SIDE_PX, PATCH_PX = 64, 8
+SIDE_PX = 64
 NOISE = 0.15  # on latents in training, so that what is decoded does not hang on their last digit
 
 
@@ -32,6 +32,7 @@ class Kind:
     """A world and the autoencoder for it."""
 
     channels: int
+    patch_px: int
     widths: tuple[int, ...]
     make: Callable[[torch.Generator], World]
     seconds: float
@@ -39,8 +40,8 @@ class Kind:
 
 
 WORLDS = {
-    "puppets": Kind(16, (96, 128), random_puppet, 4.0, hand_positions),
-    "physics": Kind(8, (64, 96), random_trial, 1.0, lambda pixels: SIDE_PX * track(pixels)[:, None]),
+    "puppets": Kind(16, 8, (96, 128), random_puppet, 4.0, hand_positions),
+    "physics": Kind(8, 4, (32, 64, 96), random_trial, 1.0, lambda pixels: SIDE_PX * track(pixels)[:, None]),
 }
 
 
@@ -57,7 +58,7 @@ def frames(kind: Kind, number: int, count: int) -> torch.Tensor:
 
 def train(kind: Kind, out: Path, steps: int, count: int) -> None:
     torch.manual_seed(0)
-    model = TinyAutoencoder(kind.channels, kind.widths, PATCH_PX)
+    model = TinyAutoencoder(kind.channels, kind.widths, kind.patch_px)
 
     def step(number: int) -> tuple[torch.Tensor, float]:
         x = frames(kind, number + 1_000_000, count)
