@@ -14,7 +14,8 @@ NOISE = torch.randn(2, 6, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 def start(known: bool = False) -> Start:
     mask = torch.zeros(2, 6, dtype=torch.bool)
     mask[:, :2] = known
-    return Start(NOISE, torch.full_like(NOISE, 0.3), mask)
+    seconds = (torch.arange(6, dtype=torch.float64) / 10).expand(2, 6)
+    return Start(NOISE, torch.full_like(NOISE, 0.3), mask, seconds)
 
 
 @pytest.mark.parametrize("sampler", [Euler(7), Heun(5), Euler(9, shift=3.0)], ids=str)

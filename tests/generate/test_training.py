@@ -9,10 +9,14 @@ import pytest
 import torch
 
 from legato.data.batch import ClipBatch, Source
+from legato.data.clip_files import SkippedVideo
 from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
-from legato.generate.training import Progress, Training, dispersive_loss, last_checkpoint, random_known, train
+from legato.generate.checkpoints import last_checkpoint
+from legato.generate.loss import dispersive_loss
+from legato.generate.objectives import random_known
+from legato.generate.training import Progress, Training, train
 
 RECIPE = """
 model: {kind: VideoDiT, width: 32, depth: 2, heads: 2, patch_px: 8, classes: 4}
@@ -257,3 +261,16 @@ def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:
     assert not torch.equal(varying, generator.sample(ask))
     same = generator.sample(replace(ask, seconds_at=lambda level: seconds))
     assert torch.equal(same, generator.sample(ask))
+
+
+def test_videos_that_break_while_training_are_told(recipe: Path, tmp_path: Path) -> None:
+    made = read_recipe(recipe)
+    broken = SkippedVideo(Path("clip.mp4"), "BrokenVideo", "it ends early")
+
+    class Breaking(Source):
+        def __call__(self, number: int) -> ClipBatch:
+            return replace(made.source(number), failures=(broken,) if number == 2 else ())
+
+    told: list[Progress] = []
+    train(made.generator, Breaking(), made.settings, tmp_path / "a", told=told.append, log=False)
+    assert [now.unreadable for now in told] == [(), (), (broken,), (), (), ()]

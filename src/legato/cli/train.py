@@ -27,8 +27,9 @@ def train(
     from rich.progress import Progress as Bar
 
     from legato.data.clips import FolderClips
+    from legato.generate.checkpoints import last_checkpoint
     from legato.generate.recipe import read_recipe
-    from legato.generate.training import Progress, last_checkpoint
+    from legato.generate.training import Progress
     from legato.generate.training import train as run
 
     if threads:
@@ -55,6 +56,7 @@ def train(
         TimeRemainingColumn(),
     )
     smooth: list[float] = []
+    unreadable: set[Path] = set()
     begun = time.monotonic()
     done_before = int(found.name.removeprefix("step-")) if found else 0
     with Bar(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
@@ -63,6 +65,10 @@ def train(
         def told(now: Progress) -> None:
             smooth.append(now.loss)
             del smooth[:-50]
+            for failure in now.unreadable:
+                if failure.path not in unreadable:
+                    unreadable.add(failure.path)
+                    console.print(f"left out: {failure}", highlight=False, markup=False)
             mean = sum(smooth) / len(smooth)
             bar.update(task, completed=now.step, told=f"loss {mean:.4f}")
             if not console.is_terminal and not quiet and now.step % 50 == 0:
@@ -71,7 +77,8 @@ def train(
                 print(f"step {now.step} loss {mean:.4f} {each:.2f} s/step, {left:.0f} min left", flush=True)
 
         run(made.generator, made.source, made.settings, folder, told=told, sheet=sample_sheet)
-    typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps")
+    rest = f", {len(unreadable)} unreadable videos left out" if unreadable else ""
+    typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps{rest}")
 
 
 def sample_sheet(generator: "VideoGenerator", path: Path) -> None:

@@ -15,10 +15,12 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound
+from legato.generate.corrupt import filled_linearly
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.latents import Latents, Pixels, load_latents, save_latents
-from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective, framewise
+from legato.generate.refine import Refinement, keyframe_content, with_detail
 from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
 from legato.generate.unet3d import VideoUNet3D
 
@@ -28,7 +30,12 @@ Video = Float[Tensor, "batch time channels height width"]
 Seconds = Float64[Tensor, "batch time"]
 
 MODELS: dict[str, type[nn.Module]] = {"VideoDiT": VideoDiT, "VideoUNet3D": VideoUNet3D}
-OBJECTIVES: dict[str, type[Objective]] = {"flow": FlowMatching, "diffusion": Diffusion, "equilibrium": Equilibrium}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "flow": FlowMatching,
+    "diffusion": Diffusion,
+    "equilibrium": Equilibrium,
+    "refine": Refinement,
+}
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 SETTINGS_NAME = "generator.json"
 
@@ -182,7 +189,7 @@ class VideoGenerator:
         start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
         given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
-        start = Start(start_noise, given, known.to(device))
+        start = Start(start_noise, given, known.to(device), ask.seconds.to(device))
         sampler = sampler or default_sampler(self.objective)
         clips = start_noise
         for number, now in enumerate(sampler.steps(self.denoiser(ask), self.objective, start), start=1):
@@ -192,7 +199,11 @@ class VideoGenerator:
         made = self.latents.decode(clips)
         if pixels.known is None or pixels.given is None:
             return made
-        return torch.where(pixels.known.to(device)[:, :, None, None, None], pixels.given.to(device), made)
+        kept, shown = pixels.known.to(device), pixels.given.to(device)
+        if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
+            filled = filled_linearly(shown, pixels.seconds.to(device), kept)
+            made = with_detail(made, self.latents.decode(self.latents.encode(filled)), filled)
+        return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
         """The ask with latent frames, their times, and given frames encoded; a latent is known if all of it is."""
@@ -222,6 +233,8 @@ class VideoGenerator:
         if ask.labels is not None and bool((ask.labels >= 0).any()):
             words["labels"] = ask.labels.to(device)
         drive = {} if ask.drive is None else {"drive": ask.drive.to(device)}
+        if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
+            always["drive"] = keyframe_content(ask.given, ask.known).to(device)
 
         def call(x: Tensor, levels: Tensor, **conditions: Any) -> Tensor:
             noise = {} if self.objective.hidden else {"noise": levels}
@@ -252,6 +265,10 @@ class VideoGenerator:
         if ask.labels is not None and int(ask.labels.max()) >= len(self.classes):
             names = ", ".join(f"{n} {name}" for n, name in enumerate(self.classes)) or "none"
             raise BadArgument(f"class {int(ask.labels.max())} is unknown to this checkpoint; it has: {names}")
+        if isinstance(self.objective, Refinement) and (
+            ask.known is None or not bool((ask.known[:, 0] & ask.known[:, -1]).all())
+        ):
+            raise BadArgument("this checkpoint refines between keyframes; give the first and the last frame at least")
         need, free = self.memory_bytes(ask), _free_bytes()
         if need > free:
             batch, time = ask.seconds.shape

@@ -1,26 +1,42 @@
 """What a denoiser is trained to say: one interface over flow matching, diffusion and equilibrium matching.
 
-A noise level runs from 0 (clean) to 1 (noise alone), for each sample or each frame. Objectives mix clean clips with
-noise (`noised`), score what the model says (`loss`), and read a clean clip out of it (`clean`).
+A noise level runs from 0 (clean) to 1 (noise alone), for each sample or each frame. Objectives set the model a task for
+a batch of clean clips (`task`), and read a clean clip out of what it says (`clean`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.generate.equilibrium import EquilibriumMatching
 
-__all__ = ["Diffusion", "Equilibrium", "FlowMatching", "NoiseLevels", "Objective", "masked_mean", "random_levels"]
+__all__ = [
+    "Diffusion",
+    "Equilibrium",
+    "FlowMatching",
+    "NoiseLevels",
+    "NoiseObjective",
+    "Objective",
+    "Task",
+    "framewise",
+    "masked_mean",
+    "mean_square",
+    "random_known",
+    "random_levels",
+]
 
 Video = Float[Tensor, "batch time channels height width"]
 Noise = Float[Tensor, "batch time"]
+Seconds = Float64[Tensor, "batch time"]
+Say = Callable[[Video, dict[str, Tensor]], Video]
+"""What the model says of frames, told more than the batch's own conditions."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +77,61 @@ def random_levels(levels: NoiseLevels, batch: int, time: int, numbers: torch.Gen
     return torch.where(kind >= levels.equal + levels.independent, stair, drawn)
 
 
+def random_known(batch: int, time: int, share: float, numbers: torch.Generator) -> Bool[Tensor, "batch time"]:
+    """Which frames are given: none, or the first one to four, or some anywhere; never all."""
+    draw = torch.rand(batch, 3, generator=numbers)
+    first = torch.arange(time)[None] < 1 + (draw[:, 1:2] * min(4, time - 1)).floor()
+    anywhere = torch.rand(batch, time, generator=numbers) < 0.4 * draw[:, 1:2]
+    known = torch.where(draw[:, 2:] < 0.6, first, anywhere) & (draw[:, :1] < share)
+    known[:, -1] &= ~known.all(1)
+    return known
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What the model is set for a batch.
+
+    Attributes:
+        x: what it sees.
+        told: of it: `noise`, `known`, `drive`, as a denoiser takes them.
+        counts: frames whose error counts.
+        error: of each frame, from what it says.
+    """
+
+    x: Video
+    told: dict[str, Tensor]
+    counts: Bool[Tensor, "batch time"]
+    error: Callable[[Video], Noise]
+
+
 class Objective(ABC):
     """A training objective and what its model's output means."""
 
     hidden: bool = False
     """Whether the model is told no noise level."""
+
+    @abstractmethod
+    def task(
+        self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
+    ) -> Task:
+        """A task drawn at random.
+
+        Args:
+            clean: clips.
+            seconds: of each frame.
+            levels: how noise levels are drawn.
+            known: share of clips some of whose frames are given.
+            numbers: what is drawn from, on the CPU.
+            say: asks the model itself, without gradients.
+        """
+
+    @abstractmethod
+    def clean(self, output: Video, x: Video, noise: Noise) -> Video:
+        """The clean clip that the model's output implies."""
+
+
+class NoiseObjective(Objective):
+    """An objective that mixes clean clips with noise."""
 
     @abstractmethod
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
@@ -75,13 +141,27 @@ class Objective(ABC):
     def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
         """The error of each frame, weighted by its level."""
 
-    @abstractmethod
-    def clean(self, output: Video, x: Video, noise: Noise) -> Video:
-        """The clean clip that the model's output implies."""
+    def task(
+        self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
+    ) -> Task:
+        """See `Objective`."""
+        b, t = seconds.shape
+        if self.hidden:
+            noise = torch.rand(b, 1, generator=numbers).expand(b, t)
+        else:
+            noise = random_levels(levels, b, t, numbers)
+        given = random_known(b, t, known, numbers).to(clean.device)
+        epsilon = torch.randn(clean.shape, generator=numbers).to(clean.device)
+        noise = noise.to(clean.device)
+        x = torch.where(framewise(given), clean, self.noised(clean, epsilon, noise))
+        told = {} if self.hidden else {"noise": torch.where(given, 0.0, noise)}
+        if known:
+            told["known"] = given
+        return Task(x, told, ~given, lambda output: self.loss(output, clean, epsilon, noise))
 
 
 @dataclass(frozen=True)
-class FlowMatching(Objective):
+class FlowMatching(NoiseObjective):
     """x = (1 - s) clean + s noise; the velocity dx/ds is noise - clean (Lipman et al. 2023; Liu et al. 2023).
 
     The error is that of the velocity in both cases (Li and He 2025: a small model predicts the clean sample better).
@@ -99,29 +179,29 @@ class FlowMatching(Objective):
 
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `Objective`."""
-        level = _framewise(noise)
+        level = framewise(noise)
         return (1 - level) * clean + level * epsilon
 
     def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
         """See `Objective`."""
         if self.prediction == "clean":
-            return _mean_square(output - clean) / noise.clamp_min(self.least_noise).square()
-        return _mean_square(output - (epsilon - clean))
+            return mean_square(output - clean) / noise.clamp_min(self.least_noise).square()
+        return mean_square(output - (epsilon - clean))
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`."""
-        return output if self.prediction == "clean" else x - _framewise(noise) * output
+        return output if self.prediction == "clean" else x - framewise(noise) * output
 
     def velocity(self, output: Video, x: Video, noise: Noise) -> Video:
         """dx/ds at the levels; 0 where a frame is clean."""
         if self.prediction == "velocity":
             return output
-        level = _framewise(noise)
+        level = framewise(noise)
         return torch.where(level > 0, (x - output) / level.clamp_min(1e-3), 0.0)
 
 
 @dataclass(frozen=True)
-class Diffusion(Objective):
+class Diffusion(NoiseObjective):
     """Denoising diffusion over 1,000 steps of diffusers' `DDPMScheduler` (Ho et al. 2020; v: Salimans and Ho 2022).
 
     A noise level s stands for step round(999 s).
@@ -159,21 +239,21 @@ class Diffusion(Objective):
     def _parts(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Share of the clean clip and of the noise at the levels."""
         alphas = self._alphas.to(noise.device)[(999 * noise).round().long()]
-        return _framewise(alphas.sqrt()), _framewise((1 - alphas).sqrt())
+        return framewise(alphas.sqrt()), framewise((1 - alphas).sqrt())
 
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `Objective`; frames of level 0 stay clean."""
         a, s = self._parts(noise)
-        return torch.where(_framewise(noise) > 0, a * clean + s * epsilon, clean)
+        return torch.where(framewise(noise) > 0, a * clean + s * epsilon, clean)
 
     def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
         """See `Objective`; the clean prediction is weighted like v."""
         a, s = self._parts(noise)
         if self.prediction == "epsilon":
-            return _mean_square(output - epsilon)
+            return mean_square(output - epsilon)
         if self.prediction == "v":
-            return _mean_square(output - (a * epsilon - s * clean))
-        return _mean_square(output - clean) / s.flatten(1).clamp_min(0.1).square()
+            return mean_square(output - (a * epsilon - s * clean))
+        return mean_square(output - clean) / s.flatten(1).clamp_min(0.1).square()
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`."""
@@ -184,7 +264,7 @@ class Diffusion(Objective):
 
 
 @dataclass(frozen=True)
-class Equilibrium(Objective):
+class Equilibrium(NoiseObjective):
     """Equilibrium matching: the model says a field that is told no noise level.
 
     Attributes:
@@ -197,18 +277,18 @@ class Equilibrium(Objective):
 
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `Objective`."""
-        level = _framewise(noise)
+        level = framewise(noise)
         return (1 - level) * clean + level * epsilon
 
     def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
         """See `Objective`."""
         magnitude = self.matching.magnitude(1 - noise)
-        return _mean_square(output - (clean - epsilon) * _framewise(magnitude))
+        return mean_square(output - (clean - epsilon) * framewise(magnitude))
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`; the level has to be known for it."""
-        level = _framewise(noise)
-        return x + output * level / _framewise(self.matching.magnitude(1 - noise)).clamp_min(1e-6)
+        level = framewise(noise)
+        return x + output * level / framewise(self.matching.magnitude(1 - noise)).clamp_min(1e-6)
 
 
 def masked_mean(error: Noise, counts: Bool[Tensor, "batch time"]) -> Float[Tensor, ""]:
@@ -216,11 +296,13 @@ def masked_mean(error: Noise, counts: Bool[Tensor, "batch time"]) -> Float[Tenso
     return (error * counts).sum() / counts.sum().clamp_min(1)
 
 
-def _framewise(values: Noise) -> Float[Tensor, "batch time 1 1 1"]:
+def framewise(values: Tensor) -> Tensor:
+    """Values of frames `(batch, time)` shaped to go with videos."""
     return values[:, :, None, None, None]
 
 
-def _mean_square(error: Video) -> Noise:
+def mean_square(error: Video) -> Noise:
+    """Mean square of each frame."""
     return error.float().square().mean((2, 3, 4))
 
 

@@ -25,6 +25,7 @@ from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.generator import MODELS, OBJECTIVES, VideoGenerator
 from legato.generate.latents import load_latents
 from legato.generate.objectives import NoiseLevels
+from legato.generate.refine import Refinement
 from legato.generate.training import Training
 
 __all__ = ["SOURCES", "Recipe", "read_recipe"]
@@ -95,6 +96,11 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if objective_made.hidden != (getattr(made, "noise", "frame") == "hidden"):
         wanted = "hidden" if objective_made.hidden else "frame or sample"
         raise BadArgument(f"model.noise is {getattr(made, 'noise', 'frame')}; this objective needs it {wanted}")
+    if isinstance(objective_made, Refinement) and getattr(made, "drive_channels", 0) != 2 * made.channels:
+        raise BadArgument(
+            f"model.drive_channels is {getattr(made, 'drive_channels', 0)}; a refiner is driven by the keyframes "
+            f"before and after a frame, {2 * made.channels} channels"
+        )
     mixed = settings.levels.independent or settings.levels.staircase or settings.known
     if getattr(made, "noise", "frame") == "sample" and mixed:
         raise BadArgument("model.noise is sample; training.levels must then be equal and training.known 0")

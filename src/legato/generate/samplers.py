@@ -13,8 +13,19 @@ from torch import Tensor
 from legato.errors import BadArgument
 from legato.generate.equilibrium import Descent, Nesterov
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
+from legato.generate.refine import Refinement
 
-__all__ = ["DiffusersSampler", "Euler", "FieldDescent", "Heun", "Sampler", "Start", "default_sampler", "noise_at"]
+__all__ = [
+    "DiffusersSampler",
+    "Euler",
+    "FieldDescent",
+    "Heun",
+    "MultiLevel",
+    "Sampler",
+    "Start",
+    "default_sampler",
+    "noise_at",
+]
 
 Video = Float[Tensor, "batch time channels height width"]
 Denoiser = Callable[[Video, Float[Tensor, "batch time"]], Video]
@@ -29,11 +40,13 @@ class Start:
         noise: unit normal.
         given: frames that are known, anything elsewhere.
         known: which those are.
+        seconds: of each frame.
     """
 
     noise: Video
     given: Video
     known: Bool[Tensor, "batch time"]
+    seconds: Float64[Tensor, "batch time"]
 
     def kept(self, x: Video) -> Video:
         """The clip with the given frames in their places, bit for bit."""
@@ -229,10 +242,39 @@ class FieldDescent(Sampler):
         yield start.kept(self.descent(field, start.kept(start.noise), self.count))
 
 
+@dataclass(frozen=True)
+class MultiLevel(Sampler):
+    """From the given frames to the clip, level by level.
+
+    Attributes:
+        count: of levels, each a call of the model; the objective's where it is 0. 1 is one step from the coarsest.
+        seed: of the noise, where the objective has any.
+    """
+
+    count: int = 0
+    seed: int = 0
+
+    def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
+        """See `Sampler`."""
+        if not isinstance(objective, Refinement):
+            raise BadArgument("levels of frames refine between keyframes; this model was trained otherwise")
+        numbers = torch.Generator().manual_seed(self.seed)
+        masks = objective.levels().masks(start.known)
+        last = len(masks) - 1
+        calls = min(self.count or last, last)
+        levels = [last - round(k * last / calls) for k in range(calls)]
+        made = start.given
+        for level in levels:
+            share = torch.full((len(made),), level / last, device=made.device)
+            x, noise = objective.corrupted(made, start.seconds, masks[level], share, numbers)
+            made = start.kept(objective.clean(denoiser(x, noise), x, noise))
+            yield made
+
+
 def default_sampler(objective: Objective, count: int | None = None) -> Sampler:
     """What fits the objective."""
-    kinds: dict[type[Objective], type[Euler | DiffusersSampler | FieldDescent]] = {
-        FlowMatching: Euler, Diffusion: DiffusersSampler, Equilibrium: FieldDescent,
+    kinds: dict[type[Objective], type[Euler | DiffusersSampler | FieldDescent | MultiLevel]] = {
+        FlowMatching: Euler, Diffusion: DiffusersSampler, Equilibrium: FieldDescent, Refinement: MultiLevel,
     }  # fmt: skip
     kind = kinds[type(objective)]
     return kind() if count is None else kind(count)

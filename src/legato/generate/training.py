@@ -5,26 +5,23 @@ had happened, bit for bit on a CPU.
 """
 
 import math
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from legato.clock import load_older
-from legato.data.batch import NO_LABEL, ClipBatch, Source
+from legato.data.batch import Source
 from legato.errors import BadArgument, TrainingFailed
+from legato.generate.checkpoints import STATE_NAME, averaged, last_checkpoint, save_checkpoint, start_from
 from legato.generate.generator import VideoGenerator
-from legato.generate.latents import Pixels
-from legato.generate.objectives import NoiseLevels, Objective, masked_mean, random_levels
+from legato.generate.loss import conditions_of, dispersive_loss, encoded, step_loss
+from legato.generate.objectives import NoiseLevels
 
-__all__ = ["Progress", "Training", "dispersive_loss", "random_known", "step_loss", "train"]
-
-STATE_NAME = "training.pt"
+__all__ = ["Progress", "Training", "train"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,7 @@ class Progress:
         gradient_norm: before clipping.
         learning_rate: of the step.
         skipped: steps left out so far because their loss was not a number.
+        unreadable: videos that were drawn for this step but could not be read.
     """
 
     step: int
@@ -119,90 +117,7 @@ class Progress:
     gradient_norm: float
     learning_rate: float
     skipped: int
-
-
-def random_known(batch: int, time: int, share: float, numbers: torch.Generator) -> Bool[Tensor, "batch time"]:
-    """Which frames are given: none, or the first one to four, or some anywhere; never all."""
-    draw = torch.rand(batch, 3, generator=numbers)
-    first = torch.arange(time)[None] < 1 + (draw[:, 1:2] * min(4, time - 1)).floor()
-    anywhere = torch.rand(batch, time, generator=numbers) < 0.4 * draw[:, 1:2]
-    known = torch.where(draw[:, 2:] < 0.6, first, anywhere) & (draw[:, :1] < share)
-    known[:, -1] &= ~known.all(1)
-    return known
-
-
-def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float = 0.5) -> Float[Tensor, ""]:
-    """How close the features of a batch's samples are to each other (Wang and He 2025, "Diffuse and Disperse").
-
-    log mean exp(-d / temperature) over all pairs, d being the mean square difference of two samples' features.
-    """
-    flat = features.float().flatten(1)
-    apart = torch.cdist(flat, flat).square() / flat.shape[1]
-    return (-apart / temperature).exp().mean().log()
-
-
-def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
-    """The batch in the generator's latents."""
-    latents = generator.latents
-    if batch.encoded or isinstance(latents, Pixels):
-        return batch
-    with torch.no_grad():
-        return replace(batch, frames=latents.encode(batch.frames), seconds=latents.seconds(batch.seconds))
-
-
-def conditions_of(model: nn.Module) -> frozenset[str]:
-    """What a denoiser can be told besides the seconds."""
-    parts = {"text": "text", "labels": "label", "drive": "drive"}
-    taken = {name for name, part in parts.items() if getattr(model, part, None) is not None}
-    return frozenset(taken | ({"frame levels"} if getattr(model, "noise", "frame") == "frame" else set()))
-
-
-def step_loss(
-    model: nn.Module,
-    objective: Objective,
-    settings: Training,
-    batch: ClipBatch,
-    numbers: torch.Generator,
-    *,
-    takes: frozenset[str],
-) -> Float[Tensor, ""]:
-    """The loss of one batch.
-
-    Args:
-        model: the denoiser, perhaps wrapped for several processes.
-        objective: what it is to say.
-        settings: how.
-        batch: clips, in the latents that it works in.
-        numbers: what is drawn from.
-        takes: which conditions it takes, see `conditions_of`; what else a batch has is left out.
-    """
-    clean = batch.frames
-    b, t = batch.seconds.shape
-    device = clean.device
-    if objective.hidden:
-        noise = torch.rand(b, 1, generator=numbers).expand(b, t)
-    else:
-        noise = random_levels(settings.levels, b, t, numbers)
-    known = random_known(b, t, settings.known, numbers)
-    epsilon = torch.randn(clean.shape, generator=numbers).to(device)
-    hidden = torch.rand(b, 3, generator=numbers) < settings.drop
-    noise, known_here = noise.to(device), known.to(device)
-    x = torch.where(known_here[:, :, None, None, None], clean, objective.noised(clean, epsilon, noise))
-    conditions: dict[str, Any] = {"seconds": batch.seconds, "rate_known": batch.rate_known}
-    if not objective.hidden:
-        told = torch.where(known_here, 0.0, noise)
-        conditions["noise"] = told if "frame levels" in takes else noise[:, 0]
-    if settings.known:
-        conditions["known"] = known_here
-    if "text" in takes and any(batch.text):
-        conditions["text"] = tuple("" if out else text for text, out in zip(batch.text, hidden[:, 0], strict=True))
-    if "labels" in takes and bool((batch.labels >= 0).any()):
-        conditions["labels"] = torch.where(hidden[:, 1].to(device), NO_LABEL, batch.labels)
-    if "drive" in takes and batch.drive is not None:
-        conditions["drive"] = batch.drive
-        conditions["drive_known"] = (~hidden[:, 2:]).expand(b, t).to(device)
-    output = model(x, **conditions)
-    return masked_mean(objective.loss(output, clean, epsilon, noise), ~known_here)
+    unreadable: tuple[Any, ...] = ()
 
 
 def train(
@@ -275,14 +190,19 @@ def train(
         rate = settings.rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        total = 0.0
+        total, unreadable = 0.0, []
         for part in range(settings.accumulate):
             number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
             numbers = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
             set_seed(settings.seed * 7919 + number)
-            batch = encoded(source(number).to(accelerator.device), generator)
+            drawn = source(number).to(accelerator.device)
+            unreadable += drawn.failures
+            batch = encoded(drawn, generator)
             with accelerator.autocast():
-                loss = step_loss(wrapped, generator.objective, settings, batch, numbers, takes=takes)
+                loss = step_loss(
+                    wrapped, generator.objective, batch, numbers, takes=takes, levels=settings.levels,
+                    known=settings.known, drop=settings.drop,
+                )  # fmt: skip
                 if settings.dispersive:
                     loss = loss + settings.dispersive * dispersive_loss(middle.pop())
                 loss = loss / settings.accumulate
@@ -301,7 +221,7 @@ def train(
                     "lower training.learning_rate or training.clip_norm"
                 )
         optimizer.zero_grad(set_to_none=True)
-        now = Progress(step + 1, total, norm, rate, skipped)
+        now = Progress(step + 1, total, norm, rate, skipped, tuple(unreadable))
         if writer:
             for name in ("loss", "gradient_norm", "learning_rate"):
                 writer.add_scalar(name, getattr(now, name), now.step)
@@ -311,9 +231,9 @@ def train(
         if last or now.step % settings.checkpoint_every == 0:
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
-                _save(generator, optimizer, ema, now.step, out, settings.keep)
+                save_checkpoint(generator, optimizer, ema, now.step, out, settings.keep)
         if sheet and settings.sample_every and accelerator.is_main_process and now.step % settings.sample_every == 0:
-            with _averaged(model, ema):
+            with averaged(model, ema):
                 model.eval()
                 sheet(generator, out / f"samples-{now.step:06d}.png")
                 model.train()
@@ -327,75 +247,6 @@ def train(
         generator.save_pretrained(out / "final")
     accelerator.end_training()
     return generator
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """The newest complete checkpoint of a run."""
-    found = sorted(path for path in out.glob("step-*") if (path / STATE_NAME).exists())
-    return found[-1] if found else None
-
-
-def start_from(model: nn.Module, folder: Path) -> list[str]:
-    """Take over the weights of an older model, for example one without frame positions.
-
-    Returns:
-        The names that the older model lacks; they keep their initial values.
-
-    Raises:
-        BadArgument: nothing fits.
-    """
-    from safetensors.torch import load_file
-
-    path = folder / "model.safetensors"
-    if not path.exists():
-        raise BadArgument(f"training.init_from is {folder}; there is no {path.name} in it")
-    state = load_file(path)
-    own = model.state_dict()
-    fitting = {name: v for name, v in state.items() if name in own and own[name].shape == v.shape}
-    if not fitting:
-        raise BadArgument(f"not one weight of {folder} fits this model")
-    model.load_state_dict(fitting, strict=False)
-    return sorted(set(own) - set(fitting))
-
-
-# --- parts
-
-
-class _averaged:  # noqa: N801 - used like a function
-    """Within it the model has its averaged weights."""
-
-    def __init__(self, model: nn.Module, ema: Any):
-        self.model, self.ema = model, ema
-
-    def __enter__(self) -> None:
-        self.kept = [p.detach().clone() for p in self.model.parameters()]
-        self.ema.copy_to(self.model.parameters())
-
-    def __exit__(self, *error: object) -> None:
-        with torch.no_grad():
-            for parameter, kept in zip(self.model.parameters(), self.kept, strict=True):
-                parameter.copy_(kept)
-
-
-def _save(generator: VideoGenerator, optimizer: Any, ema: Any, step: int, out: Path, keep: int) -> None:
-    """Write a checkpoint, complete or not at all, and remove the oldest."""
-    folder = out / f"step-{step:06d}"
-    part = out / f"unfinished-{step:06d}"
-    raw = {name: v.detach().cpu().clone() for name, v in generator.model.state_dict().items()}
-    with _averaged(generator.model, ema):
-        generator.trained = {**generator.trained, "steps": step}
-        generator.save_pretrained(part, half=False)
-    state = {
-        "model": raw,
-        "optimizer": optimizer.state_dict(),
-        "ema": ema.state_dict(),
-        "step": step,
-    }
-    torch.save(state, part / STATE_NAME)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
-    for old in sorted(out.glob("step-*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _chosen(model: nn.Module, train_only: tuple[str, ...]) -> list[nn.Parameter]:

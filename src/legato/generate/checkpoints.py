@@ -1,0 +1,80 @@
+"""What a training run keeps on disk, and how it goes on from there."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from legato.errors import BadArgument
+from legato.generate.generator import VideoGenerator
+
+__all__ = ["STATE_NAME", "averaged", "last_checkpoint", "save_checkpoint", "start_from"]
+
+STATE_NAME = "training.pt"
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest complete checkpoint of a run."""
+    found = sorted(path for path in out.glob("step-*") if (path / STATE_NAME).exists())
+    return found[-1] if found else None
+
+
+def start_from(model: nn.Module, folder: Path) -> list[str]:
+    """Take over the weights of an older model, for example one without frame positions.
+
+    Returns:
+        The names that the older model lacks; they keep their initial values.
+
+    Raises:
+        BadArgument: nothing fits.
+    """
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    if not path.exists():
+        raise BadArgument(f"training.init_from is {folder}; there is no {path.name} in it")
+    state = load_file(path)
+    own = model.state_dict()
+    fitting = {name: v for name, v in state.items() if name in own and own[name].shape == v.shape}
+    if not fitting:
+        raise BadArgument(f"not one weight of {folder} fits this model")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
+
+
+@contextmanager
+def averaged(model: nn.Module, ema: Any) -> Iterator[None]:
+    """Within it the model has its averaged weights."""
+    kept = [p.detach().clone() for p in model.parameters()]
+    ema.copy_to(model.parameters())
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(model.parameters(), kept, strict=True):
+                parameter.copy_(value)
+
+
+def save_checkpoint(generator: VideoGenerator, optimizer: Any, ema: Any, step: int, out: Path, keep: int) -> None:
+    """Write a checkpoint, complete or not at all, and remove the oldest."""
+    folder = out / f"step-{step:06d}"
+    part = out / f"unfinished-{step:06d}"
+    raw = {name: v.detach().cpu().clone() for name, v in generator.model.state_dict().items()}
+    with averaged(generator.model, ema):
+        generator.trained = {**generator.trained, "steps": step}
+        generator.save_pretrained(part, half=False)
+    state = {
+        "model": raw,
+        "optimizer": optimizer.state_dict(),
+        "ema": ema.state_dict(),
+        "step": step,
+    }
+    torch.save(state, part / STATE_NAME)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+    for old in sorted(out.glob("step-*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)

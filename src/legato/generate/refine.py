@@ -1,0 +1,168 @@
+"""Refining what lies between keyframes: the objective of a model that undoes filling in.
+
+A clip whose keyframes are given is filled in between them at their times, and the model says the clean clip. At the
+coarsest level only the given frames are kept; each finer level keeps more of what the model said before, fills in the
+rest anew, and asks again. Given frames are never touched.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.generate.corrupt import Bisection, Corruption, FrameLevels, RandomNested, UniformStrides, filled_linearly
+from legato.generate.objectives import NoiseLevels, Objective, Say, Task, framewise, mean_square
+
+__all__ = ["Refinement", "keyframe_content", "random_keyframes", "with_detail"]
+
+Video = Float[Tensor, "batch time channels height width"]
+Seconds = Float64[Tensor, "batch time"]
+Kept = Bool[Tensor, "batch time"]
+
+
+@dataclass(frozen=True)
+class Refinement(Objective):
+    """The model undoes filling in.
+
+    It is told, as the noise of each frame, 0 for frames that are kept and level / (count - 1) for those that are filled
+    in; as `known`, which frames are given; as `drive`, the given frames before and after each frame.
+
+    Attributes:
+        prediction: whether the model says the `clean` clip or the `correction` to what is filled in. With a new
+            model, whose output is zero, a correction leaves the filled-in clip as it is.
+        order: in which frames leave: `bisection`, `strides` or `random`; see `legato.generate.corrupt`.
+        count: of levels, with bisection and random order.
+        mode: of the noise on filled-in frames, see `Corruption`.
+        amplitude: see there.
+        reach_seconds: see there.
+        fewest: keyframes of a clip in training, its ends included.
+        most: the same.
+        self_fed: share of batches in which kept frames that are not given are what the model itself made of the
+            coarsest level: such frames are proposals, and it has to learn not to trust them.
+    """
+
+    prediction: str = "correction"
+    order: str = "bisection"
+    count: int = 4
+    mode: str = "none"
+    amplitude: float = 0.3
+    reach_seconds: float = 0.5
+    fewest: int = 2
+    most: int = 8
+    self_fed: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("clean", "correction"):
+            raise BadArgument(f"prediction is '{self.prediction}'; expected clean or correction")
+        if self.order not in ("bisection", "strides", "random"):
+            raise BadArgument(f"order is '{self.order}'; expected bisection, strides or random")
+        if self.count < 2 or not 2 <= self.fewest <= self.most:
+            raise BadArgument(
+                f"count is {self.count}, keyframes are {self.fewest} to {self.most}; expected two levels or more, and "
+                "from two keyframes up"
+            )
+        if not 0 <= self.self_fed <= 1:
+            raise BadArgument(f"self_fed is {self.self_fed}; expected a share from 0 to 1")
+        self.corruption  # noqa: B018 - its own checks
+
+    @property
+    def corruption(self) -> Corruption:
+        """Noise on what is filled in."""
+        return Corruption(self.mode, self.amplitude, self.reach_seconds)
+
+    def levels(self, numbers: torch.Generator | None = None) -> FrameLevels:
+        """The order in which frames leave."""
+        if self.order == "strides":
+            return UniformStrides()
+        if self.order == "random":
+            return RandomNested(numbers or torch.Generator().manual_seed(0), self.count)
+        return Bisection(self.count)
+
+    def task(
+        self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
+    ) -> Task:
+        """See `Objective`; noise levels and given frames are its own."""
+        del levels, known
+        b, t = seconds.shape
+        given = random_keyframes(b, t, self.fewest, self.most, numbers).to(clean.device)
+        masks = self.levels(numbers).masks(given)
+        last = len(masks) - 1
+        level = torch.randint(1, last + 1, (b,), generator=numbers).to(clean.device)
+        kept = masks[level, torch.arange(b, device=clean.device)]
+        always = {"known": given, "drive": keyframe_content(clean, given)}
+        source = clean
+        if last > 1 and float(torch.rand(1, generator=numbers)) < self.self_fed:
+            coarse, noise = self.corrupted(clean, seconds, given, torch.full_like(level, last) / last, numbers)
+            made = self.clean(say(coarse, {"noise": noise, **always}), coarse, noise)
+            source = torch.where(framewise(given), clean, made)
+        x, noise = self.corrupted(source, seconds, kept, level / last, numbers)
+        return Task(
+            x,
+            {"noise": noise, **always},
+            ~given,
+            lambda output: mean_square(self.clean(output, x, noise) - clean),
+        )
+
+    def corrupted(
+        self,
+        clip: Video,
+        seconds: Seconds,
+        kept: Kept,
+        level: Float[Tensor, " batch"],
+        numbers: torch.Generator | None = None,
+    ) -> tuple[Video, Float[Tensor, "batch time"]]:
+        """A clip filled in between its kept frames, and what the model is told as noise.
+
+        Args:
+            clip: its kept frames are looked at.
+            seconds: of each frame.
+            kept: frames of the level.
+            level: of each clip, over 0 to 1.
+            numbers: what noise is drawn from.
+        """
+        x = self.corruption(filled_linearly(clip, seconds, kept), seconds, kept, numbers)
+        return x, torch.where(kept, 0.0, level[:, None].to(x))
+
+    def clean(self, output: Video, x: Video, noise: Float[Tensor, "batch time"]) -> Video:
+        """See `Objective`."""
+        return output if self.prediction == "clean" else x + output
+
+
+def random_keyframes(batch: int, time: int, fewest: int, most: int, numbers: torch.Generator) -> Kept:
+    """Which frames are given in training: the ends and some between, evenly apart in half of the clips."""
+    count = torch.randint(min(fewest, time), min(most, time) + 1, (batch,), generator=numbers)
+    rank = torch.rand(batch, time, generator=numbers)
+    rank[:, 0] = rank[:, -1] = -1
+    scattered = rank.argsort(1).argsort(1) < count[:, None]
+    even = torch.zeros(batch, time, dtype=torch.bool)
+    for row, keys in zip(even, count.tolist(), strict=True):
+        row[torch.linspace(0, time - 1, keys).round().long()] = True
+    return torch.where(torch.rand(batch, 1, generator=numbers) < 0.5, even, scattered)
+
+
+def keyframe_content(clip: Video, given: Kept) -> Float[Tensor, "batch time two_channels height width"]:
+    """Of each frame the given frame before it (or it itself) and the one after it, channel after channel."""
+    at = torch.arange(given.shape[1], device=given.device)
+    last = given.shape[1] - 1
+    before = torch.where(given, at, 0).cummax(1).values
+    after = torch.where(given, at, last).flip(1).cummin(1).values.flip(1)
+    rows = torch.arange(len(clip), device=clip.device)[:, None]
+    return torch.cat([clip[rows, before], clip[rows, after]], 2)
+
+
+def with_detail(made: Video, again: Video, filled: Video, sure: float = 0.15) -> Video:
+    """Made frames with the detail of the filled-in pictures where the two agree.
+
+    A small autoencoder loses detail that the keyframes have. Where what is decoded from the refined latents is also
+    what is decoded from the latents of the filled-in pictures, nothing was refined, and the filled-in pixels are taken.
+
+    Args:
+        made: decoded from the refined latents.
+        again: the filled-in pictures, encoded and decoded.
+        filled: the filled-in pictures.
+        sure: mean difference over the channels from which the made frames are taken alone.
+    """
+    share = ((made - again).abs().mean(2, keepdim=True) / sure).clamp(max=1)
+    return torch.lerp(filled, made, share)

@@ -1,0 +1,180 @@
+"""Refining between keyframes: given frames stay, the levels are gone through, and a model learns to undo filling in."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from legato.errors import BadArgument
+from legato.generate import Ask, VideoDiT, VideoGenerator, read_recipe, train
+from legato.generate.corrupt import filled_linearly
+from legato.generate.latents import TinyAutoencoder
+from legato.generate.objectives import NoiseLevels, framewise
+from legato.generate.refine import Refinement, keyframe_content, random_keyframes, with_detail
+from legato.generate.samplers import Euler, MultiLevel, Start
+
+NUMBERS = torch.Generator().manual_seed(0)
+CLIP = torch.randn(2, 9, 3, 8, 8, generator=NUMBERS)
+SECONDS = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 2, 5, 6, 7, 9, 10, 11]], dtype=torch.float64) / 10
+GIVEN = torch.zeros(2, 9, dtype=torch.bool)
+GIVEN[:, [0, 8]] = True
+GIVEN[1, 3] = True
+
+
+def start() -> Start:
+    return Start(torch.zeros_like(CLIP), torch.where(framewise(GIVEN), CLIP, 9.0), GIVEN, SECONDS)
+
+
+@pytest.mark.parametrize("mode", ["none", "distance", "gaussian"])
+@pytest.mark.parametrize("order", ["bisection", "strides", "random"])
+def test_given_frames_stay_bit_for_bit_whatever_the_model_says(mode: str, order: str) -> None:
+    objective = Refinement(order=order, mode=mode)
+    for count in (0, 1, 2, 9):
+        for made in MultiLevel(count).steps(lambda x, noise: torch.full_like(x, 3.7), objective, start()):
+            assert torch.equal(made[GIVEN], CLIP[GIVEN])
+            assert not torch.equal(made[~GIVEN], CLIP[~GIVEN])
+
+
+def test_a_model_that_says_nothing_leaves_the_linear_filling() -> None:
+    made = MultiLevel()(lambda x, noise: torch.zeros_like(x), Refinement(count=2), start())
+    assert torch.equal(made, filled_linearly(CLIP, SECONDS, GIVEN))
+
+
+def test_levels_go_from_the_given_frames_to_nearly_all() -> None:
+    told = []
+
+    def said(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        told.append(noise)
+        return torch.zeros_like(x)
+
+    MultiLevel()(said, Refinement(count=4), start())
+    assert len(told) == 3
+    missing = [(noise > 0).sum(1) for noise in told]
+    assert torch.equal(missing[0], (~GIVEN).sum(1))
+    assert all(bool((b < a).all()) for a, b in itertools.pairwise(missing))
+    assert [float(noise.max()) for noise in told] == pytest.approx([1, 2 / 3, 1 / 3])
+
+
+def test_finer_levels_fill_in_from_what_was_made_before() -> None:
+    seen = []
+
+    def said(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return torch.where(framewise(noise > 0), torch.full_like(x, 5.0) - x, 0.0)
+
+    MultiLevel()(said, Refinement(count=4), start())
+    assert not torch.equal(seen[0], seen[1])
+    assert float(seen[1][0, 4].mean()) == pytest.approx(5.0)  # the middle frame is kept as it was made
+
+
+def test_content_is_of_the_keyframes_around() -> None:
+    content = keyframe_content(CLIP, GIVEN)
+    assert torch.equal(content[0, 5], torch.cat([CLIP[0, 0], CLIP[0, 8]]))
+    assert torch.equal(content[1, 2], torch.cat([CLIP[1, 0], CLIP[1, 3]]))
+    assert torch.equal(content[1, 3], torch.cat([CLIP[1, 3], CLIP[1, 3]]))
+
+
+def test_keyframes_in_training_have_their_ends_and_number() -> None:
+    given = random_keyframes(300, 16, 3, 6, NUMBERS)
+    assert bool((given[:, 0] & given[:, -1]).all())
+    assert set(given.sum(1).tolist()) == {3, 4, 5, 6}
+    assert bool(random_keyframes(9, 4, 3, 9, NUMBERS).sum(1).le(4).all())
+
+
+def test_a_task_shows_the_truth_where_frames_are_given_and_counts_the_others() -> None:
+    objective = Refinement(self_fed=1.0, count=3)
+    asked = []
+
+    def say(x: torch.Tensor, told: dict[str, torch.Tensor]) -> torch.Tensor:
+        asked.append(told)
+        return torch.ones_like(x)
+
+    task = objective.task(CLIP, SECONDS, NoiseLevels(), 0.0, torch.Generator().manual_seed(1), say)
+    given = task.told["known"]
+    assert torch.equal(task.counts, ~given)
+    assert torch.equal(task.x[given], CLIP[given])
+    assert bool((asked[0]["noise"][~given] == 1).all())
+    own = ~given & (task.told["noise"] == 0)
+    assert not torch.equal(task.x[own], CLIP[own])  # proposals of its own
+    assert float(task.error(CLIP - task.x).sum()) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"prediction": "noise"}, "clean or correction"),
+        ({"order": "sorted"}, "bisection, strides or random"),
+        ({"count": 1}, "two levels"),
+        ({"fewest": 1}, "two keyframes"),
+        ({"self_fed": 2.0}, "share"),
+        ({"mode": "loud"}, "none, distance or gaussian"),
+    ],
+)
+def test_wrong_settings_are_named(wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(BadArgument, match=words):
+        Refinement(**wrong)  # type: ignore[arg-type]
+
+
+def test_samplers_and_objectives_have_to_fit() -> None:
+    with pytest.raises(BadArgument, match="flow"):
+        Euler()(lambda x, noise: x, Refinement(), start())
+
+
+def generator(latents: TinyAutoencoder | None = None) -> VideoGenerator:
+    torch.manual_seed(0)
+    channels = latents.channels if latents else 3
+    model = VideoDiT(channels, 4, width=32, depth=1, heads=2, drive_channels=2 * channels)
+    more = {"latents": latents} if latents else {}
+    return VideoGenerator(model, Refinement(), 16, 16, **more)  # type: ignore[arg-type]
+
+
+def test_given_pictures_come_back_bit_for_bit_from_latents_too() -> None:
+    made = generator(TinyAutoencoder(4, (8, 16), 2).requires_grad_(False))
+    shown = torch.rand(2, 9, 3, 16, 16, generator=NUMBERS) * 2 - 1
+    clips = made.sample(Ask(SECONDS, range(2), given=shown, known=GIVEN))
+    assert torch.equal(clips[GIVEN], shown[GIVEN])
+
+
+def test_the_ends_have_to_be_given() -> None:
+    with pytest.raises(BadArgument, match="first and the last"):
+        generator().sample(Ask(SECONDS, range(2)))
+
+
+def test_detail_is_taken_where_nothing_was_refined() -> None:
+    filled = torch.rand(1, 2, 3, 4, 4, generator=NUMBERS)
+    again = torch.zeros_like(filled)
+    assert torch.equal(with_detail(again, again, filled), filled)
+    far = again + 1
+    assert torch.equal(with_detail(far, again, filled), far)
+
+
+RECIPE = """
+model: {kind: VideoDiT, width: 48, depth: 2, heads: 2, patch_px: 8, drive_channels: 6}
+objective: {kind: refine, count: 3, fewest: 3, most: 3, self_fed: 0.2}
+data: {kind: physics, side_px: 16, frames_per_batch: 64, lengths: [8], rates: [5], uneven: 0.0, unknown: 0.0, kinds: [turn]}
+training: {steps: 250, learning_rate: 4.0e-3, warmup_steps: 10, checkpoint_every: 250, ema: 0.95, seed: 4}
+"""
+
+
+def test_a_trained_refiner_is_nearer_to_the_truth_than_the_filling(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE)
+    recipe = read_recipe(path)
+    trained = train(recipe.generator, recipe.source, recipe.settings, tmp_path / "out", log=False)
+    loaded = VideoGenerator.from_pretrained(tmp_path / "out" / "final")
+    assert loaded.objective == trained.objective
+    batch = recipe.source(10_000)
+    known = torch.zeros(batch.seconds.shape, dtype=torch.bool)
+    known[:, [0, 4, 7]] = True
+    made = loaded.sample(Ask(batch.seconds, range(len(batch)), given=batch.frames, known=known))
+    filled = filled_linearly(batch.frames, batch.seconds, known)
+    errors = [float((v - batch.frames)[~known].square().mean()) for v in (made, filled)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_a_recipe_without_room_for_the_keyframes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.replace("drive_channels: 6", "drive_channels: 3"))
+    with pytest.raises(BadArgument, match="6 channels"):
+        read_recipe(path)
