@@ -147,7 +147,7 @@ def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path,
         if not bool(batch.rate_known.all()):
             raise BadArgument("the source hides the rate of some clips; a bank hides it when it is drawn from")
         with torch.no_grad():
-            frames = encode(batch.frames).half()
+            frames = torch.cat([encode(clip).half() for clip in batch.frames.split(1)])  # small enough for the cache
         rows: dict[str, Tensor] = {"frames": frames, "seconds": batch.seconds, "labels": batch.labels}
         if batch.drive is not None:
             rows["drive"] = signal_to_pixels(batch.drive)

@@ -52,6 +52,8 @@ class Ask:
         drive: conditioning pictures, -1 to 1, or None.
         given: frames that are known, -1 to 1, anything where they are not; or None.
         known: which are.
+        proposed: frames of `given` that are proposals, which a refiner may change: the confidence, 0 to 1, with which
+            they stay; NaN for all other frames; or None.
         rate_known: whether the model is told the rate; always by default.
         guidance: 1 takes the conditional sample as it is; more moves on from the unconditional one (Ho and Salimans
             2022). It counts for text and class.
@@ -67,6 +69,7 @@ class Ask:
     drive: Float[Tensor, "batch time drive_channels height width"] | None = None
     given: Video | None = None
     known: Bool[Tensor, "batch time"] | None = None
+    proposed: Float[Tensor, "batch time"] | None = None
     rate_known: Bool[Tensor, " batch"] | None = None
     guidance: float = 1.0
     drive_guidance: float = 1.0
@@ -189,7 +192,8 @@ class VideoGenerator:
         start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
         given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
-        start = Start(start_noise, given, known.to(device), ask.seconds.to(device))
+        proposed = None if ask.proposed is None else ask.proposed.to(device)
+        start = Start(start_noise, given, known.to(device), ask.seconds.to(device), proposed)
         sampler = sampler or default_sampler(self.objective)
         clips = start_noise
         for number, now in enumerate(sampler.steps(self.denoiser(ask), self.objective, start), start=1):
@@ -201,7 +205,8 @@ class VideoGenerator:
             return made
         kept, shown = pixels.known.to(device), pixels.given.to(device)
         if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
-            filled = filled_linearly(shown, pixels.seconds.to(device), kept)
+            evidence = kept if pixels.proposed is None else kept | ~pixels.proposed.to(device).isnan()
+            filled = filled_linearly(shown, pixels.seconds.to(device), evidence)
             made = with_detail(made, self.latents.decode(self.latents.encode(filled)), filled)
         return torch.where(framewise(kept), shown, made)
 
@@ -212,12 +217,17 @@ class VideoGenerator:
         seconds = self.latents.seconds(ask.seconds)
         if ask.given is None or ask.known is None:
             return replace(ask, seconds=seconds)
-        groups = [self.latents.latent_of(frame) for frame in range(ask.seconds.shape[1])]
-        known = torch.ones(seconds.shape, dtype=torch.bool)
-        for frame, group in enumerate(groups):
-            known[:, group] &= ask.known[:, frame].cpu()
-        shown = torch.where(ask.known[:, :, None, None, None], ask.given, 0.0)
-        return replace(ask, seconds=seconds, given=self.latents.encode(shown), known=known)
+        none = torch.full(ask.known.shape, torch.nan)
+        sure = torch.where(ask.known.cpu(), 1.0, none if ask.proposed is None else ask.proposed.cpu())
+        least = torch.full(seconds.shape, torch.inf)
+        for frame in range(ask.seconds.shape[1]):
+            group = self.latents.latent_of(frame)
+            least[:, group] = torch.minimum(least[:, group], sure[:, frame])  # NaN where a frame is missing
+        known = least == 1
+        proposed = None if ask.proposed is None else torch.where(known, torch.nan, least)
+        there = ask.known if ask.proposed is None else ask.known | ~ask.proposed.isnan()
+        shown = torch.where(framewise(there), ask.given, 0.0)
+        return replace(ask, seconds=seconds, given=self.latents.encode(shown), known=known, proposed=proposed)
 
     def denoiser(self, ask: Ask) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""

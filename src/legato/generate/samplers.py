@@ -12,7 +12,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.generate.equilibrium import Descent, Nesterov
-from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective, framewise
 from legato.generate.refine import Refinement
 
 __all__ = [
@@ -41,12 +41,14 @@ class Start:
         given: frames that are known, anything elsewhere.
         known: which those are.
         seconds: of each frame.
+        proposed: see `Ask`.
     """
 
     noise: Video
     given: Video
     known: Bool[Tensor, "batch time"]
     seconds: Float64[Tensor, "batch time"]
+    proposed: Float[Tensor, "batch time"] | None = None
 
     def kept(self, x: Video) -> Video:
         """The clip with the given frames in their places, bit for bit."""
@@ -244,7 +246,7 @@ class FieldDescent(Sampler):
 
 @dataclass(frozen=True)
 class MultiLevel(Sampler):
-    """From the given frames to the clip, level by level.
+    """From the given frames to the clip, level by level; proposals are evidence at every level, and are refined too.
 
     Attributes:
         count: of levels, each a call of the model; the objective's where it is 0. 1 is one step from the coarsest.
@@ -263,11 +265,16 @@ class MultiLevel(Sampler):
         last = len(masks) - 1
         calls = min(self.count or last, last)
         levels = [last - round(k * last / calls) for k in range(calls)]
-        made = start.given
+        made, proposed, stays = start.given, torch.zeros_like(start.known), None
+        if start.proposed is not None:
+            proposed = ~start.proposed.isnan()
+            stays = framewise(start.proposed.nan_to_num())
         for level in levels:
             share = torch.full((len(made),), level / last, device=made.device)
-            x, noise = objective.corrupted(made, start.seconds, masks[level], share, numbers)
+            x, noise = objective.corrupted(made, start.seconds, masks[level] | proposed, share, numbers)
             made = start.kept(objective.clean(denoiser(x, noise), x, noise))
+            if stays is not None:
+                made = torch.lerp(made, torch.where(framewise(proposed), start.given, made), stays)
             yield made
 
 

@@ -190,7 +190,8 @@ def train(
         rate = settings.rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        total, unreadable = 0.0, []
+        total = 0.0
+        unreadable: list[Any] = []
         for part in range(settings.accumulate):
             number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
             numbers = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)

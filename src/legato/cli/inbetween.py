@@ -1,0 +1,135 @@
+"""`legato inbetween`: from pictures at their seconds to the video between them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from legato.cli.output import write_json
+from legato.errors import BadArgument
+
+if TYPE_CHECKING:
+    from legato.generate.storyboard import Key, Storyboard
+
+__all__ = ["inbetween"]
+
+
+def inbetween(
+    storyboard: Annotated[
+        Path | None, typer.Argument(help="YAML: a list of pictures with time, image, perhaps confidence and text.")
+    ] = None,
+    key: Annotated[list[str] | None, typer.Option(help="A given picture, as 0.8=b.png; it never changes.")] = None,
+    proposal: Annotated[
+        list[str] | None, typer.Option(help="A picture that may be refined, with its confidence, as 1.2=c.png:0.6.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A refiner: a bundled name, a folder, or a name on the hub; none by default.")
+    ] = None,
+    interpolator: Annotated[str, typer.Option(help="Without a checkpoint: flow or linear.")] = "flow",
+    text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
+    fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
+    levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
+    out: Annotated[Path, typer.Option(help="A video, or numbered pictures as frames/%05d.png.")] = Path("between.mp4"),
+    sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (PNG).")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Fill in the video between pictures; keys stay as they are, bit for bit."""
+    import time
+
+    from legato.generate.storyboard import between_keys, refined_between_keys
+    from legato.motion.interpolate import FlowInterpolator, LinearInterpolator
+    from legato.report.sheets import contact_sheet
+    from legato.video import write_video
+    from legato.video.still import is_pattern, write_pictures
+
+    ways = {"flow": FlowInterpolator, "linear": LinearInterpolator}
+    if interpolator not in ways:
+        raise BadArgument(f"--interpolator is '{interpolator}'; expected {' or '.join(ways)}")
+    if levels < 0:
+        raise BadArgument(f"--levels is {levels}; expected 0 or more")
+    board = _board(storyboard, key or [], proposal or [])
+    timeline = board.timeline(fps)
+    begun = time.monotonic()
+    if checkpoint is None:
+        frames = between_keys(board, timeline, ways[interpolator]())
+    else:
+        frames = _refined(refined_between_keys, board, timeline, checkpoint, levels, seed, text, quiet)
+    if is_pattern(out):
+        write_pictures(frames, out)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_video(frames, out)
+    took = time.monotonic() - begun
+    if sheet is not None:
+        contact_sheet(sheet, frames.pixels[None], frames.seconds)
+    told = {
+        "file": str(out),
+        "frames": len(frames),
+        "seconds": frames.seconds.tolist(),
+        "keys": [{"seconds": float(k.time), "confidence": k.confidence} for k in board.keys],
+        "checkpoint": checkpoint,
+        "interpolator": None if checkpoint else interpolator,
+        "wall_seconds": took,
+    }
+    if json is not None:
+        write_json(json, told)
+    if json != Path("-"):
+        span = float(timeline.span)
+        typer.echo(
+            f"{out}: {len(frames)} frames, {span:.2f} s between {len(board.keys)} pictures, made in {took:.1f} s"
+        )
+
+
+def _refined(
+    run: Any, board: "Storyboard", timeline: Any, checkpoint: str, levels: int, seed: int, text: str | None, quiet: bool
+) -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from legato.generate.generator import VideoGenerator
+
+    generator = VideoGenerator.from_pretrained(checkpoint)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("refining", total=1.0)
+        return run(
+            board,
+            timeline,
+            generator,
+            levels=levels,
+            seed=seed,
+            text=text,
+            told=lambda share: bar.update(task, completed=share),
+        )
+
+
+def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":
+    from legato.generate.storyboard import Storyboard, read_storyboard
+
+    if path is not None:
+        if keys or proposals:
+            raise BadArgument("a storyboard file and --key or --proposal both name pictures; use one of them")
+        return read_storyboard(path)
+    every = [_key("--key", written, given=True) for written in keys]
+    every += [_key("--proposal", written, given=False) for written in proposals]
+    return Storyboard(tuple(sorted(every, key=lambda one: one.time)))
+
+
+def _key(name: str, written: str, *, given: bool) -> "Key":
+    from legato.generate.storyboard import Key, exact_seconds
+    from legato.video.still import read_picture
+
+    time, sign, rest = written.partition("=")
+    place, colon, confidence = (rest, "", "1") if given else rest.rpartition(":")
+    try:
+        if not sign or (not given and not colon):
+            raise ValueError
+        seconds, share = exact_seconds(time), float(confidence)
+    except ValueError:
+        form = "0.8=picture.png" if given else "0.8=picture.png:0.5"
+        raise BadArgument(f"{name} is '{written}'; expected seconds and a picture, as {form}") from None
+    if not given and share == 1:
+        raise BadArgument(f"{name} '{written}' has confidence 1; a picture that is certain is a --key")
+    return Key(seconds, read_picture(place), share)

@@ -1,0 +1,246 @@
+"""Storyboards: pictures and the seconds at which they belong, and the video between them."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from legato.data.batch import pixels_to_signal, signal_to_pixels
+from legato.errors import BadArgument
+from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.samplers import MultiLevel
+from legato.motion.interpolate import Interpolator
+from legato.video import Frames, Timeline
+from legato.video.still import read_picture
+
+__all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys"]
+
+FINEST_TICK = 1_000_000
+LONGEST_WINDOW = 48  # frames; what the shipped refiner has seen
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """A picture at its time.
+
+    Attributes:
+        time: in seconds.
+        picture: RGB.
+        confidence: 1 for a picture that is given and stays bit for bit; from 0 to under 1 for a proposal, of which
+            so much stays where it is refined.
+        text: of the span that begins with it, "" for none.
+    """
+
+    time: Fraction
+    picture: UInt8[Tensor, "3 height width"]
+    confidence: float = 1.0
+    text: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether it is truth."""
+        return self.confidence == 1
+
+
+@dataclass(frozen=True)
+class Storyboard:
+    """Keys in the order of time.
+
+    Raises:
+        BadArgument: there are fewer than two, times do not rise or begin before 0, sizes differ, a confidence is out of
+            range, or an end is not given.
+    """
+
+    keys: tuple[Key, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.keys) < 2:
+            raise BadArgument(f"the storyboard has {len(self.keys)} pictures; it takes two or more to go between")
+        if self.keys[0].time < 0:
+            raise BadArgument(f"the first picture is at {float(self.keys[0].time):g} s; times begin at 0 or later")
+        for a, b in itertools.pairwise(self.keys):
+            if b.time <= a.time:
+                raise BadArgument(
+                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise "
+                    "without repeats"
+                )
+        sizes = {tuple(key.picture.shape[1:]) for key in self.keys}
+        if len(sizes) > 1:
+            told = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+            raise BadArgument(f"the pictures are of several sizes, {told}; bring them to one")
+        wrong = [key.confidence for key in self.keys if not 0 <= key.confidence <= 1]
+        if wrong:
+            raise BadArgument(f"confidence is {wrong[0]:g}; expected 0 to 1")
+        if not (self.keys[0].given and self.keys[-1].given):
+            raise BadArgument("the first and the last picture have to be given, not proposed")
+
+    def timeline(self, fps: Fraction | float | int) -> Timeline:
+        """Frames at a rate from the first key to the last one, both included, and one more for each key off that grid.
+
+        Raises:
+            BadArgument: the rate is not positive.
+        """
+        if not fps > 0:
+            raise BadArgument(f"fps is {float(fps):g}; expected more than 0")
+        rate = Fraction(fps).limit_denominator(1001)
+        first, last = self.keys[0].time, self.keys[-1].time
+        grid = {first + k / rate for k in range(int((last - first) * rate) + 1)}
+        return Timeline(tuple(sorted(grid | {key.time for key in self.keys})))
+
+    @property
+    def text(self) -> str:
+        """The texts of all spans, one after the other."""
+        return " ".join(key.text for key in self.keys if key.text)
+
+
+def read_storyboard(path: Path) -> Storyboard:
+    """Read a storyboard: YAML, a list of pictures with `time`, `image` and perhaps `confidence` and `text`.
+
+    Images are looked for beside the file.
+
+    Raises:
+        BadArgument: the file or an entry is wrong; it is named.
+        VideoError: an image cannot be read.
+    """
+    import yaml
+
+    try:
+        written = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadArgument(f"the storyboard {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise BadArgument(f"the storyboard {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(written, list):
+        raise BadArgument(f"the storyboard {path} is not a list of pictures, each with time and image")
+    return Storyboard(tuple(_key(path, number, entry) for number, entry in enumerate(written)))
+
+
+def _key(path: Path, number: int, entry: Any) -> Key:
+    known = {"time", "image", "confidence", "text"}
+    if not isinstance(entry, dict) or not {"time", "image"} <= set(entry) <= known:
+        raise BadArgument(
+            f"picture {number} of the storyboard {path} is {entry!r}; expected time, image and perhaps confidence, text"
+        )
+    try:
+        time, confidence = exact_seconds(str(entry["time"])), float(entry.get("confidence", 1.0))
+    except (TypeError, ValueError):
+        raise BadArgument(f"picture {number} of the storyboard {path} has no number as time or confidence") from None
+    return Key(time, read_picture(path.parent / str(entry["image"])), confidence, str(entry.get("text") or ""))
+
+
+def exact_seconds(text: str) -> Fraction:
+    """Seconds as they are written, `0.8` or `4/5`, to a microsecond.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    try:
+        return Fraction(text).limit_denominator(FINEST_TICK)
+    except ZeroDivisionError:
+        raise ValueError(text) from None
+
+
+def between_keys(storyboard: Storyboard, timeline: Timeline, interpolator: Interpolator) -> Frames:
+    """The video between the keys, by an interpolator alone; keys stay bit for bit, proposals too.
+
+    Args:
+        storyboard: of pictures.
+        timeline: of the frames, within its span; see `Storyboard.timeline`.
+        interpolator: for each span.
+    """
+    rows: dict[Fraction, Tensor] = {key.time: key.picture for key in storyboard.keys}
+    for a, b in itertools.pairwise(storyboard.keys):
+        inside = [at for at in timeline if a.time < at < b.time]
+        shares = [float((at - a.time) / (b.time - a.time)) for at in inside]
+        if inside:
+            rows.update(zip(inside, interpolator(a.picture, b.picture, shares), strict=True))
+    outside = [at for at in timeline if at not in rows]
+    if outside:
+        raise BadArgument(f"{float(outside[0]):g} s lies outside the storyboard")
+    return _frames(timeline, torch.stack([rows[at] for at in timeline]))
+
+
+def refined_between_keys(
+    storyboard: Storyboard,
+    timeline: Timeline,
+    generator: VideoGenerator,
+    *,
+    levels: int = 0,
+    seed: int = 0,
+    text: str | None = None,
+    told: Any = None,
+) -> Frames:
+    """The video between the keys, filled in and refined by a model; given keys stay bit for bit.
+
+    Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet.
+
+    Args:
+        storyboard: of pictures of the generator's size.
+        timeline: of the frames; has to hold every key's time.
+        generator: a refiner.
+        levels: see `MultiLevel`.
+        seed: of its noise, if any.
+        text: what is to be seen; the storyboard's own text where it is None.
+        told: called with the share that is done.
+
+    Raises:
+        BadArgument: sizes differ, or the generator is no refiner.
+    """
+    height, width = storyboard.keys[0].picture.shape[1:]
+    if (height, width) != (generator.height, generator.width):
+        raise BadArgument(
+            f"the pictures are {width}x{height}; this checkpoint refines {generator.width}x{generator.height}: resize "
+            "them, or leave the checkpoint out"
+        )
+    keys = {key.time: key for key in storyboard.keys}
+    missing = [time for time in keys if time not in set(timeline)]
+    if missing:
+        raise BadArgument(f"there is no frame at {float(missing[0]):g} s, where a picture belongs")
+    rows = torch.zeros(len(timeline), 3, height, width, dtype=torch.uint8)
+    windows = _windows(timeline, [key.time for key in storyboard.keys if key.given])
+    for number, (begin, end) in enumerate(windows):
+        times = timeline.times[begin : end + 1]
+        shown = torch.zeros(1, len(times), 3, height, width, dtype=torch.uint8)
+        confidence = torch.zeros(1, len(times))
+        for at, time in enumerate(times):
+            if time in keys:
+                shown[0, at], confidence[0, at] = keys[time].picture, keys[time].confidence
+        proposed = torch.tensor([[time in keys and not keys[time].given for time in times]])
+        ask = Ask(
+            torch.tensor([[float(time - times[0]) for time in times]], dtype=torch.float64),
+            [seed],
+            text=[storyboard.text if text is None else text],
+            given=pixels_to_signal(shown),
+            known=confidence == 1,
+            proposed=torch.where(proposed, confidence, torch.nan),
+        )
+        made = signal_to_pixels(generator.sample(ask, MultiLevel(levels, seed)))[0]
+        rows[begin : end + 1] = torch.where((confidence[0] == 1)[:, None, None, None], shown[0], made)
+        if told:
+            told((number + 1) / len(windows))
+    return _frames(timeline, rows)
+
+
+def _windows(timeline: Timeline, given: Sequence[Fraction]) -> list[tuple[int, int]]:
+    """Stretches of frames from one given key to another, as long as the limit allows, the ends shared."""
+    places = [timeline.times.index(time) for time in given]
+    windows, begin = [], places[0]
+    for here, after in itertools.pairwise([*places[1:], None]):
+        assert here is not None
+        if after is None or after - begin >= LONGEST_WINDOW:
+            windows.append((begin, here))
+            begin = here
+    return windows
+
+
+def _frames(timeline: Timeline, pixels: Tensor) -> Frames:
+    fine = math.lcm(*(time.denominator for time in timeline))
+    base = Fraction(1, fine if fine <= FINEST_TICK else FINEST_TICK)
+    return Frames(pixels, timeline.pts(base), base)

@@ -1,0 +1,174 @@
+"""`legato inbetween`, as a user types it: keys stay bit for bit at their times."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from legato.cli.app import app, register
+from legato.errors import BadArgument, VideoError
+from legato.generate import VideoDiT, VideoGenerator
+from legato.generate.latents import TinyAutoencoder
+from legato.generate.refine import Refinement
+from legato.generate.storyboard import Key, Storyboard, read_storyboard, refined_between_keys
+from legato.video import open_video
+from legato.video.still import read_picture
+
+register()
+PICTURES = torch.randint(0, 256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["inbetween", *(str(a) for a in arguments)], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{name}.png" for name in "abcd"]
+    for path, picture in zip(paths, PICTURES, strict=True):
+        cv2.imwrite(str(path), picture.permute(1, 2, 0).flip(-1).contiguous().numpy())
+    return paths
+
+
+@pytest.fixture(scope="module")
+def refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = VideoDiT(4, 4, width=32, depth=1, heads=2, drive_channels=8, text_bytes=16)
+    torch.nn.init.normal_(model.project.weight)
+    made = VideoGenerator(model, Refinement(count=3), 16, 16, latents=TinyAutoencoder(4, (8, 16), 2))
+    made.save_pretrained(folder := tmp_path_factory.mktemp("refiner") / "it")
+    return folder
+
+
+@pytest.mark.parametrize("way", [("--interpolator", "flow"), ("--interpolator", "linear"), ("refined",)], ids=str)
+def test_keys_are_in_the_numbered_pictures_bit_for_bit(
+    drawings: list[Path], refiner: Path, tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    options = ("--checkpoint", refiner, "--text", "hello") if way == ("refined",) else way
+    a, b, c, _ = drawings
+    pattern = tmp_path / "out" / "%04d.png"
+    told = call("--key", f"0={a}", "--key", f"0.5={b}", "--key", f"2={c}", "--fps", 8, "--out", pattern, *options,
+                "--json", "-", "--quiet")  # fmt: skip
+    assert json.loads(told)["frames"] == 17  # the last key is part of it
+    assert len(list(pattern.parent.iterdir())) == 17
+    for number, picture in ((0, 0), (4, 1), (16, 2)):
+        assert torch.equal(read_picture(tmp_path / "out" / f"{number:04d}.png"), PICTURES[picture])
+    assert not torch.equal(read_picture(tmp_path / "out" / "0002.png"), PICTURES[0])
+
+
+def test_a_key_off_the_grid_adds_a_frame_at_its_time(drawings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "v.mkv"
+    call("--key", f"0={drawings[0]}", "--key", f"0.55={drawings[1]}", "--key", f"1={drawings[2]}", "--fps", 4,
+         "--out", out, "--sheet", tmp_path / "s.png")  # fmt: skip
+    with open_video(out) as video:
+        times = [frame.time for frame in video]
+    assert times == pytest.approx([0, 0.25, 0.5, 0.55, 0.75, 1])
+    assert (tmp_path / "s.png").exists()
+    with pytest.raises(BadArgument, match="not an even step"):
+        call("--key", f"0={drawings[0]}", "--key", f"0.55={drawings[1]}", "--key", f"1={drawings[2]}", "--fps", 4,
+             "--out", tmp_path / "%03d.png")  # fmt: skip
+    assert not list(tmp_path.glob("0*.png"))
+
+
+def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
+    (tmp_path / "board.yaml").write_text(
+        "- {time: 0, image: a.png, text: again}\n"
+        "- {time: 0.25, image: d.png, confidence: 0.5}\n"
+        "- {time: 1, image: b.png, text: book}\n"
+    )
+    board = read_storyboard(tmp_path / "board.yaml")
+    assert board.text == "again book"
+    assert [key.given for key in board.keys] == [True, False, True]
+    call(tmp_path / "board.yaml", "--checkpoint", refiner, "--fps", 8, "--out", tmp_path / "b" / "%02d.png", "--quiet")
+    assert torch.equal(read_picture(tmp_path / "b" / "00.png"), PICTURES[0])
+    assert torch.equal(read_picture(tmp_path / "b" / "08.png"), PICTURES[1])
+
+
+def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
+    generator = VideoGenerator.from_pretrained(refiner)
+    apart = []
+    for confidence in (0.0, 0.5, 0.99):
+        keys = (
+            Key(Fraction(0), PICTURES[0]),
+            Key(Fraction(1, 2), PICTURES[3], confidence),
+            Key(Fraction(1), PICTURES[1]),
+        )
+        board = Storyboard(keys)
+        frames = refined_between_keys(board, board.timeline(8), generator)
+        assert torch.equal(frames.pixels[8], PICTURES[1])
+        ask = generator.latents
+        with torch.no_grad():
+            shown, made = (ask.encode(v[None, None].float() / 127.5 - 1) for v in (PICTURES[3], frames.pixels[4]))
+        apart.append(float((shown - made).square().mean()))
+    assert apart[2] < apart[1] < apart[0]
+
+
+def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path) -> None:
+    generator = VideoGenerator.from_pretrained(refiner)
+    keys = tuple(Key(Fraction(3 * n), PICTURES[n]) for n in range(4))
+    board = Storyboard(keys)
+    told: list[float] = []
+    frames = refined_between_keys(board, board.timeline(10), generator, told=told.append)
+    assert len(frames) == 91
+    assert told[-1] == 1
+    assert len(told) == 3
+    for n in range(4):
+        assert torch.equal(frames.pixels[30 * n], PICTURES[n])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--key", "0={a}"), "two or more"),
+        (("--key", "0={a}", "--key", "0={b}"), "have to rise"),
+        (("--key", "-1={a}", "--key", "0={b}"), "0 or later"),
+        (("--key", "{a}", "--key", "1={b}"), "seconds and a picture"),
+        (("--key", "x={a}", "--key", "1={b}"), "seconds and a picture"),
+        (("--key", "0={a}", "--proposal", "1={b}:0.5"), "have to be given"),
+        (("--key", "0={a}", "--proposal", "1={b}", "--key", "2={b}"), "0.8=picture.png:0.5"),
+        (("--key", "0={a}", "--proposal", "1={b}:3", "--key", "2={b}"), "expected 0 to 1"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", 0), "more than 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow or linear"),
+        (("--key", "0={a}", "--key", "1={big}"), "several sizes"),
+        (("--key", "0={big}", "--key", "1={big}", "--checkpoint", "{refiner}"), "refines 16x16"),
+        (("board.yaml", "--key", "0={a}"), "use one of them"),
+        (("none.yaml",), "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    drawings: list[Path], refiner: Path, tmp_path: Path, arguments: tuple[object, ...], words: str
+) -> None:
+    big = tmp_path / "big.png"
+    cv2.imwrite(str(big), torch.zeros(20, 30, 3, dtype=torch.uint8).numpy())
+    named = {"a": drawings[0], "b": drawings[1], "big": big, "refiner": refiner}
+    with pytest.raises(BadArgument, match=words):
+        call(*(str(a).format(**named) for a in arguments), "--out", tmp_path / "v.mp4")
+    assert not (tmp_path / "v.mp4").exists()
+
+
+def test_a_file_that_is_no_picture_is_named(drawings: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "e.png").write_bytes(b"no picture")
+    (tmp_path / "board.yaml").write_text("- {time: 0, image: e.png}\n- {time: 1, image: a.png}\n")
+    for arguments in (("--key", f"0={tmp_path / 'e.png'}"), ("--key", f"0={tmp_path / 'nowhere.png'}"),
+                      (tmp_path / "board.yaml",)):  # fmt: skip
+        with pytest.raises(VideoError, match=r"e\.png|nowhere\.png"):
+            call(*arguments)
+    for wrong in (
+        "a: b",
+        "- {time: 0}",
+        "- {time: soon, image: a.png}",
+        "- {time: 0, image: a.png, size: 3}",
+        "- [",
+        "",
+    ):
+        (tmp_path / "board.yaml").write_text(wrong)
+        with pytest.raises(BadArgument, match="storyboard"):
+            call(tmp_path / "board.yaml")
