@@ -173,6 +173,22 @@ def test_a_trained_refiner_is_nearer_to_the_truth_than_the_filling(tmp_path: Pat
     assert errors[0] < 0.8 * errors[1]
 
 
+def test_a_student_is_set_what_its_teacher_makes() -> None:
+    objective = Refinement(distilled=True, count=3)
+    states = []
+
+    def say(x: torch.Tensor, told: dict[str, torch.Tensor]) -> torch.Tensor:
+        states.append(x)
+        return torch.full_like(x, 7.0) - x
+
+    tasks = [objective.task(CLIP, SECONDS, NoiseLevels(), 0.0, torch.Generator().manual_seed(n), say) for n in range(6)]
+    for task in tasks:
+        assert float(task.error(7.0 - task.x)[task.counts].sum()) == pytest.approx(0, abs=1e-9)
+        assert torch.equal(task.x[~task.counts], CLIP[~task.counts])
+    on_the_way = {next(n for n, x in enumerate(states) if torch.equal(x, task.x)) % 2 for task in tasks}
+    assert on_the_way == {0, 1}  # coarsest states and others
+
+
 def test_a_recipe_without_room_for_the_keyframes_is_told(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE.replace("drive_channels: 6", "drive_channels: 3"))

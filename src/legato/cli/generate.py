@@ -9,6 +9,8 @@ from legato.cli.output import write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from legato.generate.objectives import Objective
     from legato.generate.samplers import Sampler
     from legato.video import Timeline
@@ -34,6 +36,13 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="euler, heun; ddim, ddpm, dpm; descent, nesterov.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
     guidance: Annotated[float, typer.Option(help="Over 1 the text or class counts more.")] = 1.0,
+    keyframe_seconds: Annotated[
+        float | None,
+        typer.Option(help="Generate a frame every so many seconds, and fill in with --refiner."),
+    ] = None,
+    refiner: Annotated[
+        str, typer.Option(help="For --keyframe-seconds: a refiner's name or folder.")
+    ] = "puppet-inbetween",
     seed: Annotated[int, typer.Option(help="Of the first clip; the others count on.")] = 0,
     count: Annotated[int, typer.Option(help="Clips.")] = 1,
     out: Annotated[Path, typer.Option(help="The clip: .mp4, .webm or .gif; several get numbers.")] = Path("clip.mp4"),
@@ -58,8 +67,9 @@ def generate(
     generator = VideoGenerator.from_pretrained(checkpoint)
     made_sampler = named_sampler(sampler, steps, generator.objective)
     number = class_number(label, generator.classes)
+    sparse = world if keyframe_seconds is None else keyframes_of(world, keyframe_seconds)
     ask = Ask(
-        world.seconds.repeat(count, 1),
+        sparse.seconds.repeat(count, 1),
         range(seed, seed + count),
         text=None if text is None else (text,) * count,
         labels=None if number is None else torch.full((count,), number),
@@ -72,6 +82,8 @@ def generate(
     begun = time.monotonic()
     with stepped(made_sampler, quiet) as told:
         clips = signal_to_pixels(generator.sample(ask, made_sampler, told))
+    if keyframe_seconds is not None:
+        clips = filled(clips, sparse, world, refiner, text or "")
     took = time.monotonic() - begun
     base = time_base(shown)
     files = []
@@ -96,6 +108,8 @@ def generate(
                 "shown_seconds": shown.seconds.tolist(),
                 "sampler": repr(made_sampler),
                 "guidance": guidance,
+                "generated_seconds": sparse.seconds.tolist(),
+                "refiner": None if keyframe_seconds is None else refiner,
                 "wall_seconds": took,
             },
         )
@@ -139,6 +153,38 @@ def timelines(
         play = Fraction(play_fps).limit_denominator(1001)
         shown = Timeline(tuple(Fraction(i) / play for i in range(len(world))))
     return world, shown
+
+
+def keyframes_of(world: "Timeline", every_seconds: float) -> "Timeline":
+    """The first and the last time, and those between that come so long after the one chosen before.
+
+    Raises:
+        BadArgument: the time is not positive.
+    """
+    from legato.video import Timeline
+
+    if not every_seconds > 0:
+        raise BadArgument(f"--keyframe-seconds is {every_seconds:g}; expected more than 0")
+    chosen = [world.times[0]]
+    for at in world.times[1:-1]:
+        if float(at - chosen[-1]) >= every_seconds - 1e-9:
+            chosen.append(at)
+    return Timeline((*chosen, world.times[-1]) if len(world) > 1 else tuple(chosen))
+
+
+def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: str, text: str) -> "Tensor":
+    """Clips at the keys' times filled in to all times by a refiner."""
+    import torch
+
+    from legato.generate.generator import VideoGenerator
+    from legato.generate.storyboard import Key, Storyboard, refined_between_keys
+
+    model = VideoGenerator.from_pretrained(refiner)
+    made = []
+    for clip in clips:
+        board = Storyboard(tuple(Key(at, picture) for at, picture in zip(keys, clip, strict=True)))
+        made.append(refined_between_keys(board, world, model, text=text).pixels)
+    return torch.stack(made)
 
 
 def time_base(shown: "Timeline") -> Any:

@@ -51,6 +51,7 @@ def step_loss(
     levels: NoiseLevels,
     known: float = 0.0,
     drop: float = 0.0,
+    teacher: nn.Module | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of one batch.
 
@@ -63,6 +64,7 @@ def step_loss(
         levels: how noise levels are drawn.
         known: share of clips some of whose frames are given.
         drop: share of samples whose text, class or drive is hidden, each on its own.
+        teacher: is asked instead of the denoiser itself, where the objective asks.
     """
     clean = batch.frames
     b, t = batch.seconds.shape
@@ -76,11 +78,15 @@ def step_loss(
         conditions["drive"] = batch.drive
         conditions["drive_known"] = (~hidden[:, 2:]).expand(b, t).to(clean.device)
 
-    def said(x: Tensor, told: dict[str, Tensor]) -> Tensor:
+    def said(x: Tensor, told: dict[str, Tensor], by: nn.Module = model) -> Tensor:
         if "noise" in told and "frame levels" not in takes:
             told = {**told, "noise": told["noise"][:, 0]}
-        output: Tensor = model(x, **{**conditions, **told})
+        output: Tensor = by(x, **{**conditions, **told})
         return output
 
-    task = objective.task(clean, batch.seconds, levels, known, numbers, torch.no_grad()(said))
+    @torch.no_grad()
+    def say(x: Tensor, told: dict[str, Tensor]) -> Tensor:
+        return said(x, told, teacher or model)
+
+    task = objective.task(clean, batch.seconds, levels, known, numbers, say)
     return masked_mean(task.error(said(task.x, task.told)), task.counts)

@@ -41,6 +41,8 @@ class Refinement(Objective):
         most: the same.
         self_fed: share of batches in which kept frames that are not given are what the model itself made of the
             coarsest level: such frames are proposals, and it has to learn not to trust them.
+        distilled: learn from a teacher (`training.teacher`) what it makes in all its levels, in one step from any state
+            on its way there (after Song et al. 2023, "Consistency Models").
     """
 
     prediction: str = "correction"
@@ -52,6 +54,7 @@ class Refinement(Objective):
     fewest: int = 2
     most: int = 8
     self_fed: float = 0.25
+    distilled: bool = False
 
     def __post_init__(self) -> None:
         if self.prediction not in ("clean", "correction"):
@@ -89,6 +92,8 @@ class Refinement(Objective):
         given = random_keyframes(b, t, self.fewest, self.most, numbers).to(clean.device)
         masks = self.levels(numbers).masks(given)
         last = len(masks) - 1
+        if self.distilled:
+            return self._taught(clean, seconds, masks, numbers, say)
         level = torch.randint(1, last + 1, (b,), generator=numbers).to(clean.device)
         kept = masks[level, torch.arange(b, device=clean.device)]
         always = {"known": given, "drive": keyframe_content(clean, given)}
@@ -103,6 +108,33 @@ class Refinement(Objective):
             {"noise": noise, **always},
             ~given,
             lambda output: mean_square(self.clean(output, x, noise) - clean),
+        )
+
+    def _taught(
+        self,
+        clean: Video,
+        seconds: Seconds,
+        masks: Bool[Tensor, "levels batch time"],
+        numbers: torch.Generator,
+        say: Say,
+    ) -> Task:
+        """The teacher's way from the given frames to its clip; the task is to get there from a state on it."""
+        last = len(masks) - 1
+        given = masks[-1]
+        always = {"known": given, "drive": keyframe_content(clean, given)}
+        way, made = [], clean
+        for level in range(last, 0, -1):
+            share = torch.full((len(clean),), level / last, device=clean.device)
+            x, noise = self.corrupted(made, seconds, masks[level], share, numbers)
+            way.append((x, noise))
+            made = torch.where(framewise(given), clean, self.clean(say(x, {"noise": noise, **always}), x, noise))
+        at = int(torch.randint(last, (1,), generator=numbers)) if float(torch.rand(1, generator=numbers)) < 0.5 else 0
+        x, noise = way[at]
+        return Task(
+            x,
+            {"noise": noise, **always},
+            ~given,
+            lambda output: mean_square(self.clean(output, x, noise) - made),
         )
 
     def corrupted(

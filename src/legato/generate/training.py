@@ -48,6 +48,7 @@ class Training:
         sample_every: steps between sample sheets; 0 for none.
         init_from: a folder whose weights to start with; what it lacks keeps its initial values and is listed.
         train_only: beginnings of the names of parameters to train; all where it is empty.
+        teacher: a generator whose model objectives ask that learn from another one.
     """
 
     steps: int = 1000
@@ -69,6 +70,7 @@ class Training:
     sample_every: int = 0
     init_from: str | None = None
     train_only: tuple[str, ...] = ()
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         wrong = [
@@ -176,6 +178,9 @@ def train(
         ema.load_state_dict(state["ema"])
         done = state["step"]
     takes = conditions_of(model)
+    teacher = None
+    if settings.teacher:
+        teacher = VideoGenerator.from_pretrained(settings.teacher, device=accelerator.device).model
     model.train()
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
@@ -202,7 +207,7 @@ def train(
             with accelerator.autocast():
                 loss = step_loss(
                     wrapped, generator.objective, batch, numbers, takes=takes, levels=settings.levels,
-                    known=settings.known, drop=settings.drop,
+                    known=settings.known, drop=settings.drop, teacher=teacher,
                 )  # fmt: skip
                 if settings.dispersive:
                     loss = loss + settings.dispersive * dispersive_loss(middle.pop())
