@@ -11,8 +11,9 @@ from torch import nn
 
 from legato.errors import BadArgument
 from legato.generate.generator import VideoGenerator
+from legato.generate.sharding import dealt_like, gathered
 
-__all__ = ["STATE_NAME", "averaged", "last_checkpoint", "save_checkpoint", "start_from"]
+__all__ = ["STATE_NAME", "averaged", "last_checkpoint", "restore", "save_checkpoint", "start_from"]
 
 STATE_NAME = "training.pt"
 
@@ -59,22 +60,42 @@ def averaged(model: nn.Module, ema: Any) -> Iterator[None]:
                 parameter.copy_(value)
 
 
-def save_checkpoint(generator: VideoGenerator, optimizer: Any, ema: Any, step: int, out: Path, keep: int) -> None:
-    """Write a checkpoint, complete or not at all, and remove the oldest."""
+def save_checkpoint(
+    generator: VideoGenerator, optimizer: Any, ema: Any, step: int, out: Path, *, keep: int, writes: bool
+) -> None:
+    """Write a checkpoint, complete or not at all, and remove the oldest; all processes call it, one of them writes."""
     folder = out / f"step-{step:06d}"
     part = out / f"unfinished-{step:06d}"
-    raw = {name: v.detach().cpu().clone() for name, v in generator.model.state_dict().items()}
+    state = gathered(
+        {
+            "model": generator.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "ema": ema.state_dict(),
+            "step": step,
+        }
+    )
     with averaged(generator.model, ema):
-        generator.trained = {**generator.trained, "steps": step}
-        generator.save_pretrained(part, half=False)
-    state = {
-        "model": raw,
-        "optimizer": optimizer.state_dict(),
-        "ema": ema.state_dict(),
-        "step": step,
-    }
+        weights = gathered(generator.model.state_dict())
+    generator.trained = {**generator.trained, "steps": step}
+    if not writes:
+        return
+    generator.save_pretrained(part, half=False, weights=weights)
     torch.save(state, part / STATE_NAME)
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
     for old in sorted(out.glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(optimizer: torch.optim.Optimizer, ema: Any, state: dict[str, Any]) -> None:
+    """Take over an optimiser's state and averaged weights from a checkpoint, for parameters whole or sharded."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    kept = state["optimizer"]
+    for at, values in kept["state"].items():
+        kept["state"][at] = {
+            name: dealt_like(v, parameters[at]) if isinstance(v, torch.Tensor) else v for name, v in values.items()
+        }
+    optimizer.load_state_dict(kept)
+    own = ema.shadow_params
+    shadow = [dealt_like(v, mine) for v, mine in zip(state["ema"]["shadow_params"], own, strict=True)]
+    ema.load_state_dict({**state["ema"], "shadow_params": shadow})

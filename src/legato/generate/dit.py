@@ -195,7 +195,7 @@ class VideoDiT(
         if known is not None:
             h = h + known[:, :, None, None] * self.known
         if self.drive is not None and self.no_drive is not None:
-            h = h + self._driven(drive, drive_known, h)
+            h = h + self._driven(drive, drive_known, x, h)
         h = self._clocked(h, seconds)
         condition, tokens = self._condition(h, seconds, noise, text, labels, rate_known)
         told = tokens.tokens.to(h.dtype) if tokens else h.new_zeros(b, 0, self.width)
@@ -227,18 +227,22 @@ class VideoDiT(
             return h + self.frame_positions.at(h.shape[1])[..., 0].transpose(2, 3).to(h.dtype)
         return h
 
-    def _driven(self, drive: Tensor | None, drive_known: Tensor | None, h: Tensor) -> Tensor:
+    def _driven(self, drive: Tensor | None, drive_known: Tensor | None, x: Tensor, h: Tensor) -> Tensor:
         assert self.drive is not None
         assert self.no_drive is not None
-        if drive is None:
-            return self.no_drive.to(h.dtype)
+        if drive is None:  # blank pictures that count for nothing: every layer has a gradient in every process
+            stride = self.drive_patch_px // self.patch_px
+            drive = x.new_zeros(*x.shape[:2], self.drive_channels, *(side * stride for side in x.shape[-2:]))
+            drive_known = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
         led = self.drive(patched(drive, self.drive_patch_px).to(h.dtype))
         if led.shape != h.shape:
             raise BadArgument(
                 f"drive is {tuple(drive.shape)}; expected pictures for each frame that give {h.shape[2]} patches of "
                 f"{self.drive_patch_px} pixels"
             )
-        return led if drive_known is None else torch.where(drive_known[:, :, None, None], led, self.no_drive)
+        if drive_known is None:
+            return led
+        return torch.where(drive_known[:, :, None, None], led, self.no_drive.to(h.dtype))
 
     def _condition(
         self,

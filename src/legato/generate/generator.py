@@ -140,12 +140,13 @@ class VideoGenerator:
         load_weights(model, folder / "model.safetensors")
         return cls(model=model.to(device).eval(), objective=objective, latents=latents.to(device), **rest)
 
-    def save_pretrained(self, folder: Path, *, half: bool = True) -> None:
+    def save_pretrained(self, folder: Path, *, half: bool = True, weights: dict[str, Tensor] | None = None) -> None:
         """Write the generator to a folder, complete or not at all.
 
         Args:
             folder: is replaced.
             half: weights in half precision.
+            weights: to write instead of the model's own.
         """
         import shutil
 
@@ -154,7 +155,7 @@ class VideoGenerator:
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        state = {name: v.detach().cpu().contiguous() for name, v in self.model.state_dict().items()}
+        state = {name: v.detach().cpu().contiguous() for name, v in (weights or self.model.state_dict()).items()}
         if half:
             state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})

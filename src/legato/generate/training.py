@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from legato.clock import load_older
 from legato.data.batch import Source
 from legato.errors import BadArgument, TrainingFailed
-from legato.generate.checkpoints import STATE_NAME, averaged, last_checkpoint, save_checkpoint, start_from
+from legato.generate.checkpoints import STATE_NAME, averaged, last_checkpoint, restore, save_checkpoint, start_from
 from legato.generate.generator import VideoGenerator
 from legato.generate.loss import conditions_of, dispersive_loss, encoded, step_loss
 from legato.generate.objectives import NoiseLevels
+from legato.generate.sharding import gathered, shard
 
 __all__ = ["Progress", "Training", "train"]
 
@@ -49,6 +50,7 @@ class Training:
         init_from: a folder whose weights to start with; what it lacks keeps its initial values and is listed.
         train_only: beginnings of the names of parameters to train; all where it is empty.
         teacher: a generator whose model objectives ask that learn from another one.
+        shard: deal the model out to all processes (FSDP2) instead of copying it to each (DDP); no sample sheets then.
     """
 
     steps: int = 1000
@@ -71,6 +73,7 @@ class Training:
     init_from: str | None = None
     train_only: tuple[str, ...] = ()
     teacher: str | None = None
+    shard: bool = False
 
     def __post_init__(self) -> None:
         wrong = [
@@ -164,25 +167,30 @@ def train(
         cpu=not torch.accelerator.is_available(), mixed_precision=settings.precision, kwargs_handlers=[sparse]
     )
     model = generator.model
-    trained = _chosen(model, settings.train_only)
-    optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99))
     found = last_checkpoint(out)
-    if found is None and settings.init_from:
-        start_from(model, Path(settings.init_from))
-    done = 0
-    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
+    state: dict[str, Any] = {"step": 0}
     if found is not None:
         state = torch.load(found / STATE_NAME, weights_only=True)
         load_older(model, state["model"], may_lack=())
-        optimizer.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        done = state["step"]
+    elif settings.init_from:
+        start_from(model, Path(settings.init_from))
+    sharded = settings.shard and accelerator.num_processes > 1
+    if sharded:
+        model.to(accelerator.device)
+        shard(model, accelerator.device, accelerator.num_processes)
+    trained = _chosen(model, settings.train_only)
+    optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99))
+    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
+    if found is not None:
+        restore(optimizer, ema, state)
     takes = conditions_of(model)
     teacher = None
     if settings.teacher:
         teacher = VideoGenerator.from_pretrained(settings.teacher, device=accelerator.device).model
     model.train()
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped: nn.Module = model
+    if not sharded:
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
     wrapped.train()
     middle: list[Tensor] = []
@@ -191,7 +199,7 @@ def train(
         blocks[len(blocks) // 4].register_forward_hook(lambda module, inputs, output: middle.append(output))
     writer = _writer(out) if log and accelerator.is_main_process else None
     skipped = in_a_row = 0
-    for step in range(done, settings.steps):
+    for step in range(state.pop("step"), settings.steps):
         rate = settings.rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -214,7 +222,7 @@ def train(
                 loss = loss / settings.accumulate
             total += float(loss.detach())
             accelerator.backward(loss)
-        norm = float(accelerator.clip_grad_norm_(trained, settings.clip_norm))
+        norm = float(gathered(accelerator.clip_grad_norm_(trained, settings.clip_norm)))
         if math.isfinite(total) and math.isfinite(norm):
             optimizer.step()
             ema.step(model.parameters())
@@ -236,9 +244,11 @@ def train(
         last = now.step == settings.steps
         if last or now.step % settings.checkpoint_every == 0:
             accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                save_checkpoint(generator, optimizer, ema, now.step, out, settings.keep)
-        if sheet and settings.sample_every and accelerator.is_main_process and now.step % settings.sample_every == 0:
+            save_checkpoint(
+                generator, optimizer, ema, now.step, out, keep=settings.keep, writes=accelerator.is_main_process
+            )
+        draws = sheet and settings.sample_every and accelerator.is_main_process and not sharded
+        if sheet and draws and now.step % settings.sample_every == 0:
             with averaged(model, ema):
                 model.eval()
                 sheet(generator, out / f"samples-{now.step:06d}.png")
@@ -249,8 +259,9 @@ def train(
     ema.copy_to(model.parameters())
     model.eval()
     generator.trained = {**generator.trained, "steps": settings.steps}
+    weights = gathered(model.state_dict())
     if accelerator.is_main_process:
-        generator.save_pretrained(out / "final")
+        generator.save_pretrained(out / "final", weights=weights)
     accelerator.end_training()
     return generator
 
