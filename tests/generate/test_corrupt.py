@@ -1,4 +1,4 @@
-"""Levels are nested, given frames never change, and what is filled in stands at its time."""
+"""Levels are nested, given frames never change, and noise is measured in seconds from them."""
 
 import itertools
 
@@ -12,10 +12,10 @@ from legato.generate.corrupt import (
     FrameLevels,
     RandomNested,
     UniformStrides,
-    filled_linearly,
     replaced_proposals,
     time_to_nearest,
 )
+from legato.motion.between_features import filled_linearly
 
 
 def given(time: int = 17, *more: int) -> torch.Tensor:
@@ -53,18 +53,6 @@ def test_uniform_strides_halve() -> None:
 def test_the_ends_have_to_be_given() -> None:
     with pytest.raises(BadArgument, match="first and the last"):
         Bisection().masks(torch.tensor([[True, False, False]]))
-
-
-def test_what_moves_evenly_is_filled_in_exactly_at_uneven_times() -> None:
-    seconds = torch.tensor([[0.0, 0.1, 0.4, 0.45, 1.0]], dtype=torch.float64)
-    clip = (2 + 3 * seconds)[..., None].float()
-    kept = torch.tensor([[True, False, False, True, True]])
-    hidden = torch.where(kept[..., None], clip, torch.full_like(clip, 99.0))
-    torch.testing.assert_close(filled_linearly(hidden, seconds, kept), clip)
-    loose = torch.tensor([[False, True, False, True, False]])
-    outside = filled_linearly(torch.where(loose[..., None], clip, torch.full_like(clip, 99.0)), seconds, loose)
-    assert outside[0, 0] == clip[0, 1]
-    assert outside[0, 4] == clip[0, 3]
 
 
 def test_distance_is_in_seconds() -> None:

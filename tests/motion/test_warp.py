@@ -16,6 +16,7 @@ from legato.motion.warp import (
     resize_flow,
     sampled,
     samples_inside,
+    splatted,
     warp,
     warp_grid,
     warp_tokens,
@@ -189,3 +190,13 @@ def test_flow_of_another_size_is_refused():
         consistency_error(torch.zeros(1, 2, 4, 5), torch.zeros(1, 2, 5, 5))
     with pytest.raises(BadArgument, match="at least 1"):
         resize_flow(torch.zeros(1, 2, 4, 5), 0, 3)
+
+
+def test_throwing_is_the_transpose_of_sampling_and_loses_what_leaves():
+    images, values = numbers(1, 1, 6, 7).double(), numbers(1, 1, 6, 7, seed=1).double()
+    flow = numbers(1, 2, 6, 7, seed=2, scale=0.4).double()
+    flow[..., [0, -1], :] = flow[..., [0, -1]] = 0  # else samples beyond the frame count its edge
+    flow = flow.clamp(-1, 1)
+    assert float((warp(images, flow) * values).sum()) == pytest.approx(float((images * splatted(values, flow)).sum()))
+    assert splatted(values, constant(7, 0, 6, 7)).abs().max() == 0
+    assert torch.equal(splatted(values, constant(2, -1, 6, 7))[..., :-1, 2:], values[..., 1:, :-2])

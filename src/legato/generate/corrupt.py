@@ -1,9 +1,9 @@
 """Corruption by leaving frames out: what a refiner between keyframes learns to undo.
 
 A *level* is a nested subset of frames: level 0 has all, the last only the outermost or given ones. A clip at a level
-keeps the frames of the level; the rest is filled in between neighbours that are kept *at their times*, and may get
-noise. Two things are called noise elsewhere and are kept apart here: how many frames are left (the level) and how
-strong the noise on the missing ones is (the amplitude).
+keeps the frames of the level; the rest is filled in between neighbours that are kept *at their times*, by `filled` or
+`filled_linearly` of `legato.motion.between_features`, and may get noise. Two things are called noise elsewhere and are
+kept apart here: how many frames are left (the level) and how strong the noise on the missing ones is (the amplitude).
 """
 
 import itertools
@@ -17,8 +17,8 @@ from torch import Tensor
 from legato.errors import BadArgument
 
 __all__ = [
-    "Bisection", "Corruption", "FrameLevels", "RandomNested", "UniformStrides", "filled_linearly",
-    "replaced_proposals", "time_to_nearest",
+    "Bisection", "Corruption", "FrameLevels", "RandomNested", "UniformStrides", "replaced_proposals",
+    "time_to_nearest",
 ]  # fmt: skip
 
 Clip = Float[Tensor, "batch time *features"]
@@ -134,30 +134,6 @@ def time_to_nearest(seconds: Seconds, kept: Kept) -> Float64[Tensor, "batch time
     """Seconds from each frame to the nearest kept one; 0 for kept frames."""
     apart = (seconds[:, :, None] - seconds[:, None]).abs()
     return apart.masked_fill(~kept[:, None], torch.inf).amin(2)
-
-
-def filled_linearly(clip: Clip, seconds: Seconds, kept: Kept) -> Clip:
-    """Frames that are not kept as weighted means of the kept ones around them, by time; kept ones as they are.
-
-    Before the first kept frame and after the last one the nearest stands still.
-
-    Args:
-        clip: anything over time; what is not kept is not looked at.
-        seconds: of each frame, rising.
-        kept: at least one frame of each clip.
-    """
-    time = kept.shape[1]
-    at = torch.arange(time, device=kept.device)
-    before = torch.where(kept, at, -1).cummax(1).values
-    after = torch.where(kept, at, time).flip(1).cummin(1).values.flip(1)
-    before = torch.where(before < 0, after, before)
-    after = torch.where(after >= time, before, after)
-    begin, end = seconds.gather(1, before), seconds.gather(1, after)
-    share = ((seconds - begin) / (end - begin).clamp_min(1e-12)).where(end > begin, torch.zeros_like(begin))
-    shape = (*kept.shape, *(1,) * (clip.ndim - 2))
-    rows = torch.arange(len(clip), device=clip.device)[:, None]
-    mixed = torch.lerp(clip[rows, before], clip[rows, after], share.to(clip.dtype).view(shape))
-    return torch.where(kept.view(shape), clip, mixed)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ __all__ = [
     "sampled",
     "sampled_at",
     "samples_inside",
+    "splatted",
     "warp",
     "warp_grid",
     "warp_tokens",
@@ -116,6 +117,31 @@ def warp_grid(
     """
     _check(flow, (tokens.shape[0], 2, *tokens.shape[1:3]))
     return warp_tokens(tokens.flatten(1, 2), flow).reshape(tokens.shape)
+
+
+def splatted(
+    values: Float[Tensor, "batch channels height width"], flow: Flow
+) -> Float[Tensor, "batch channels height width"]:
+    """Throw what is at p to p + flow(p), shared out to the four pixels around; what falls beyond the frame is lost.
+
+    Sums, not means: splat a weight beside the values and divide. The transpose of `warp`, but for the frame's edge.
+
+    Raises:
+        BadArgument: sizes or batches differ.
+    """
+    batch, channels, height, width = values.shape
+    _check(flow, (batch, 2, height, width))
+    x, y = _positions(flow)
+    left, top = x.detach().floor(), y.detach().floor()
+    flat = values.flatten(2)
+    thrown = torch.zeros_like(flat)
+    for row, down in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, across in ((left, 1 - (x - left)), (left + 1, x - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            weight = (down * across * inside).flatten(1)[:, None].to(values.dtype)
+            index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+            thrown = thrown.scatter_add(2, index.flatten(1)[:, None].expand(-1, channels, -1), flat * weight)
+    return thrown.reshape(values.shape)
 
 
 def resize_flow(flow: Flow, rows: int, columns: int) -> Float[Tensor, "batch 2 {rows} {columns}"]:
