@@ -21,8 +21,8 @@ from rich.table import Table
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.data.puppets import random_puppet
 from legato.generate import Ask, VideoGenerator
-from legato.generate.corrupt import filled_linearly
 from legato.generate.samplers import MultiLevel
+from legato.motion.between_features import filled_linearly
 from legato.motion.interpolate import FlowInterpolator
 
 SIDE_PX = 64

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from legato.data.batch import ClipBatch, Source
 from legato.errors import BadArgument
-from legato.generate import Ask, VideoDiT, VideoGenerator, read_recipe, train
-from legato.generate.corrupt import filled_linearly
-from legato.generate.latents import TinyAutoencoder
+from legato.generate import Ask, Training, VideoDiT, VideoGenerator, read_recipe, train
+from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.objectives import NoiseLevels, framewise
 from legato.generate.refine import Refinement, keyframe_content, random_keyframes, with_detail
 from legato.generate.samplers import Euler, MultiLevel, Start
+from legato.motion.between_features import filled_linearly
 
 NUMBERS = torch.Generator().manual_seed(0)
 CLIP = torch.randn(2, 9, 3, 8, 8, generator=NUMBERS)
@@ -194,3 +195,65 @@ def test_a_recipe_without_room_for_the_keyframes_is_told(tmp_path: Path) -> None
     path.write_text(RECIPE.replace("drive_channels: 6", "drive_channels: 3"))
     with pytest.raises(BadArgument, match="6 channels"):
         read_recipe(path)
+
+
+class Maze(Source):
+    """Ways through a maze of two walls with a gap each: features `(batch, time, 2)` as frames of one pixel."""
+
+    side_px = 1
+
+    def __call__(self, number: int) -> ClipBatch:
+        numbers = torch.Generator().manual_seed(number)
+        begin, end = torch.rand(2, 32, 1, generator=numbers) * 2 - 1
+        gaps = torch.tensor([begin.new_tensor([0.7]), begin.new_tensor([-0.7])])  # where the walls at x = 1/3, 2/3 open
+        corners = torch.cat([begin, gaps.expand(32, 2), end], 1)
+        x = torch.linspace(0, 3, 16)
+        left = x.long().clamp(max=2)
+        y = torch.lerp(corners[:, left], corners[:, left + 1], x - left)
+        ways = torch.stack([(x / 1.5 - 1).expand(32, 16), y], -1)[..., None, None]
+        seconds = (torch.arange(16, dtype=torch.float64) / 10).expand(32, 16)
+        return ClipBatch(ways, seconds, torch.ones(32, dtype=torch.bool), ("",) * 32, torch.full((32,), -1))
+
+
+def test_any_sequence_can_be_refined_such_as_ways_through_a_maze(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = VideoDiT(2, 1, width=32, depth=2, heads=2, drive_channels=4)
+    made = VideoGenerator(model, Refinement(count=2, fewest=2, most=2), 1, 1)
+    train(made, Maze(), Training(steps=200, learning_rate=5e-3, ema=0.9, checkpoint_every=200), tmp_path, log=False)
+    batch = Maze()(10_000)
+    known = torch.zeros(32, 16, dtype=torch.bool)
+    known[:, [0, -1]] = True
+    ways = made.sample(Ask(batch.seconds, range(32), given=batch.frames, known=known))[..., 0, 0]
+    at_walls = ways[:, [5, 10], 1]
+    straight = filled_linearly(batch.frames, batch.seconds, known)[:, [5, 10], 1, 0, 0]
+    gaps = torch.tensor([0.7, -0.7])
+    assert float((at_walls - gaps).abs().max()) < 0.25  # through the gaps
+    assert float((straight - gaps).abs().mean()) > 0.5  # straight lines run into the walls
+    assert torch.equal(ways[:, [0, -1]], batch.frames[:, [0, -1], :, 0, 0])
+
+
+def test_keys_belong_to_their_latents_where_a_vae_has_strides_in_time() -> None:
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+        temperal_downsample=[False, True, True],
+    )  # fmt: skip
+    latents = DiffusersLatents(vae)
+    made = VideoGenerator(VideoDiT(4, 2, width=32, depth=1, heads=2, drive_channels=8), Refinement(), 16, 16,
+                          latents=latents)  # fmt: skip
+    seconds = torch.arange(81, dtype=torch.float64)[None] / 20
+    known = torch.zeros(1, 81, dtype=torch.bool)
+    known[0, 0] = True
+    known[0, 41:45] = True  # the frames of latent 11
+    known[0, 60] = True  # a quarter of latent 15: it has to be made
+    known[0, 77:] = True
+    shown = torch.rand(1, 81, 3, 16, 16, generator=NUMBERS) * 2 - 1
+    ask = made.within_latents(Ask(seconds, [0], given=shown, known=known))
+    assert ask.seconds.shape == (1, 21)
+    assert ask.known is not None
+    assert ask.known[0].nonzero().flatten().tolist() == [0, 11, 20]
+    assert float(ask.seconds[0, 11]) == pytest.approx(float(seconds[0, 41:45].mean()))
+    clips = made.sample(Ask(seconds, [0], given=shown, known=known))
+    assert torch.equal(clips[known], shown[known])

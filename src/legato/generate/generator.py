@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound
-from legato.generate.corrupt import filled_linearly
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.latents import Latents, Pixels, load_latents, save_latents
@@ -23,6 +22,7 @@ from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Obj
 from legato.generate.refine import Refinement, keyframe_content, with_detail
 from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
 from legato.generate.unet3d import VideoUNet3D
+from legato.motion.between_features import filled_linearly
 
 __all__ = ["MODELS", "OBJECTIVES", "Ask", "VideoGenerator", "bundled_generators"]
 
@@ -190,7 +190,7 @@ class VideoGenerator:
         device = next(self.model.parameters()).device
         pixels, ask = ask, self.within_latents(ask)
         rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
-        start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
+        start_noise = noise_at(ask.seconds, (int(self.model.channels), rows, columns), list(ask.seeds)).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
         given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
         proposed = None if ask.proposed is None else ask.proposed.to(device)

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.generate.corrupt import Bisection, Corruption, FrameLevels, RandomNested, UniformStrides, filled_linearly
+from legato.generate.corrupt import Bisection, Corruption, FrameLevels, RandomNested, UniformStrides
 from legato.generate.objectives import NoiseLevels, Objective, Say, Task, framewise, mean_square
+from legato.motion.between_features import filled_linearly
 
 __all__ = ["Refinement", "keyframe_content", "random_keyframes", "with_detail"]
 

@@ -5,6 +5,7 @@ had happened, bit for bit on a CPU.
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +204,7 @@ def train(
         rate = settings.rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        total = 0.0
+        begun, total, clips = time.monotonic(), 0.0, 0
         unreadable: list[Any] = []
         for part in range(settings.accumulate):
             number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
@@ -211,6 +212,7 @@ def train(
             set_seed(settings.seed * 7919 + number)
             drawn = source(number).to(accelerator.device)
             unreadable += drawn.failures
+            clips += len(drawn) * accelerator.num_processes
             batch = encoded(drawn, generator)
             with accelerator.autocast():
                 loss = step_loss(
@@ -239,6 +241,9 @@ def train(
         if writer:
             for name in ("loss", "gradient_norm", "learning_rate"):
                 writer.add_scalar(name, getattr(now, name), now.step)
+            took = time.monotonic() - begun
+            writer.add_scalar("seconds_per_step", took, now.step)
+            writer.add_scalar("clips_per_second", clips / took, now.step)
         if told and accelerator.is_main_process:
             told(now)
         last = now.step == settings.steps
