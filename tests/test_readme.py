@@ -33,7 +33,8 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pytest.skip("needs the model hub")
     monkeypatch.chdir(tmp_path)
     words = shlex.split(command.replace("VIDEO", str(BIG_BUCK_BUNNY)))[1:]
-    result = CliRunner().invoke(app, [*words, "--max-frames", "12"])
+    shorter = ["--max-frames", "12"] if words[0] in ("watch", "inspect", "measure") else []
+    result = CliRunner().invoke(app, [*words, *shorter])
     assert result.exit_code == 0, (result.output, result.exception)
 
 
@@ -53,3 +54,19 @@ def test_the_guide_to_generating_works_from_top_to_bottom(tmp_path: Path, monkey
         assert result.exit_code == 0, (command, result.output, result.exception)
     exec(compile(re.findall(r"```python\n(.*?)```", guide, re.S)[0], "generate.md", "exec"), {})
     assert {"line.mp4", "line.png", "slow.mp4", "ramp.mp4", "uneven.mp4"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_guide_to_inbetweening_works_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs/guide/inbetween.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(compile(re.findall(r"```python\n(.*?)```", guide, re.S)[0], "inbetween.md", "exec"), {})
+    (tmp_path / "board.yaml").write_text(re.search(r"```yaml\n(.*?)```", guide, re.S)[1])  # type: ignore[index]
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", guide, re.S) for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command)[1:]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"flow.mp4", "refined.mkv", "refined.png", "frames", "board.mkv", "two-stages.mp4"} <= made
+    assert (tmp_path / "frames" / "0000.png").read_bytes() == (tmp_path / "keys" / "0.png").read_bytes()
