@@ -1,5 +1,6 @@
 """What README.md shows works: its Python runs, its commands run on the bundled clip."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from legato.cli.app import app, register
 from legato.samples import BIG_BUCK_BUNNY
+from legato.video import open_video, write_video
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -70,3 +72,20 @@ def test_the_guide_to_inbetweening_works_from_top_to_bottom(tmp_path: Path, monk
     made = {path.name for path in tmp_path.iterdir()}
     assert {"flow.mp4", "refined.mkv", "refined.png", "frames", "board.mkv", "two-stages.mp4"} <= made
     assert (tmp_path / "frames" / "0000.png").read_bytes() == (tmp_path / "keys" / "0.png").read_bytes()
+
+
+def test_the_guide_to_retiming_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs/guide/retime.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    with open_video(BIG_BUCK_BUNNY, size_px=(48, 64)) as video:  # the same, shorter
+        write_video(itertools.islice(video, 12), "short.mp4")
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", guide, re.S) for line in block.splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        words = shlex.split(command.replace("VIDEO", "short.mp4"))[1:]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    made = {"smooth.mp4", "film.mkv", "ramp.mp4", "exact.mov", "exact.json"}
+    assert made <= {path.name for path in tmp_path.iterdir()}
+    code = re.findall(r"```python\n(.*?)```", guide, re.S)[0]
+    exec(compile(code.replace("count())", "range(3))"), "retime.md", "exec"), {})

@@ -6,14 +6,21 @@ import pytest
 import torch
 
 from legato.errors import BadArgument
-from legato.motion.interpolate import FlowInterpolator, Interpolator, LinearInterpolator, between
+from legato.motion.interpolate import (
+    FlowInterpolator,
+    Interpolator,
+    LinearInterpolator,
+    SimpleFlowInterpolator,
+    between,
+)
 from legato.video import Timeline
 from tests import faults
 
 BOTH = [LinearInterpolator(), FlowInterpolator()]
+ALL = [*BOTH, SimpleFlowInterpolator()]
 
 
-@pytest.mark.parametrize("interpolator", BOTH)
+@pytest.mark.parametrize("interpolator", ALL)
 def test_the_ends_are_the_given_pictures_bit_for_bit(interpolator: Interpolator) -> None:
     first, second = faults.moving_scene(seconds=1)[:2]
     made = interpolator(first.pixels, second.pixels, [0.0, 0.5, 1.0])
@@ -22,7 +29,7 @@ def test_the_ends_are_the_given_pictures_bit_for_bit(interpolator: Interpolator)
     assert not torch.equal(made[1], first.pixels)
 
 
-@pytest.mark.parametrize("interpolator", BOTH)
+@pytest.mark.parametrize("interpolator", ALL)
 def test_between_equal_pictures_nothing_happens(interpolator: Interpolator) -> None:
     first = faults.moving_scene(seconds=1)[0]
     assert torch.equal(interpolator(first.pixels, first.pixels, [0.3])[0], first.pixels)
@@ -66,3 +73,55 @@ def test_times_outside_and_other_sizes_are_refused() -> None:
         LinearInterpolator()(first.pixels, second.pixels, [1.2])
     with pytest.raises(BadArgument, match="one size"):
         FlowInterpolator()(first.pixels, second.pixels[:, :60], [0.5])
+
+
+def scenes_error(seed: int, speed: float, share: float, size_px: tuple[int, int]) -> dict[str, float]:
+    """Mean square error of each interpolator on a synthetic world whose middle is known."""
+    from legato.data.scenes import random_scene
+
+    scene = random_scene(torch.Generator().manual_seed(seed), things=3, speed=speed)
+    times = [Fraction(1), Fraction(1) + Fraction(share).limit_denominator(100) / 10, Fraction(11, 10)]
+    first, middle, last = scene.frames(Timeline.from_seconds(times), *size_px)
+    return {
+        type(i).__name__: float(
+            (between(first, last, [middle.time], i).pixels[0].float() - middle.pixels.float()).square().mean()
+        )
+        for i in ALL
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_motion_too_fast_to_follow_does_half_the_harm(seed: int) -> None:
+    error = scenes_error(seed, speed=6.0, share=0.5, size_px=(96, 128))
+    plain, harm, careless = (error[f"{name}Interpolator"] for name in ("Linear", "Flow", "SimpleFlow"))
+    assert harm - plain < 0.5 * (careless - plain), error
+
+
+@pytest.mark.parametrize("size_px", [(40, 1100), (540, 720), (33, 47)])
+def test_any_size_and_shape_is_taken(size_px: tuple[int, int]) -> None:
+    error = scenes_error(2, speed=0.3, share=0.4, size_px=size_px)
+    assert error["FlowInterpolator"] < 0.7 * error["LinearInterpolator"], error
+
+
+def test_noise_without_motion_is_averaged() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    ground = faults.moving_scene(seconds=1)[0].pixels.float()
+    noisy = [
+        (ground + 4 * torch.randn(ground.shape, generator=numbers)).round().clamp(0, 255).to(torch.uint8)
+        for _ in range(2)
+    ]
+    off = {type(i).__name__: float((i(*noisy, [0.5])[0].float() - ground).square().mean()) for i in BOTH}
+    assert off["FlowInterpolator"] < 1.1 * off["LinearInterpolator"], off
+
+
+def test_what_comes_into_view_is_taken_from_the_picture_that_shows_it() -> None:
+    """A view that pans: at the left edge only the first picture knows what is there, at the right only the second."""
+    numbers = torch.Generator().manual_seed(1)
+    rows = torch.rand((1, 3, 30, 60), generator=numbers)
+    wide = torch.nn.functional.interpolate(rows, size=(120, 240), mode="bicubic")[0].clamp(0, 1).mul(255)
+    view = [wide[:, :, n : n + 200].round().to(torch.uint8) for n in (0, 10, 20)]
+    middle = FlowInterpolator()(view[0], view[2], [0.5])[0]
+    faded = LinearInterpolator()(view[0], view[2], [0.5])[0]
+    for edge in (slice(0, 10), slice(190, 200)):
+        error = [float((m.float() - view[1].float())[..., edge].abs().mean()) for m in (middle, faded)]
+        assert error[0] < 0.5 * error[1], error

@@ -2,6 +2,7 @@
 
 import weakref
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -248,3 +249,21 @@ def test_the_callers_pixels_are_left_alone(tmp_path):
         write_video(frames, tmp_path / name)
     assert torch.equal(frames.pixels, before)
     assert np.array_equal(frames[0].pixels.permute(1, 2, 0).numpy(), paint(0))
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
+def test_a_lossless_file_gives_every_pixel_back(tmp_path: Path, ending: str) -> None:
+    numbers = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (4, 3, 33, 47), generator=numbers, dtype=torch.uint8)
+    frames = Frames(pixels, torch.arange(4), Fraction(1, 10))
+    write_video(frames, tmp_path / f"a{ending}", lossless=True)
+    with open_video(tmp_path / f"a{ending}") as video:
+        assert torch.equal(video.read().pixels, pixels)
+
+
+def test_what_cannot_be_lossless_is_refused(tmp_path: Path) -> None:
+    frames = Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(2), Fraction(1, 10))
+    with pytest.raises(UnsupportedOutput, match="never lossless"):
+        write_video(frames, tmp_path / "a.webm", lossless=True)
+    with pytest.raises(BadArgument, match="a lossless file has none"):
+        write_video(frames, tmp_path / "a.mp4", lossless=True, crf=20)

@@ -37,12 +37,13 @@ def options(
 
 def register() -> None:
     """Bring in the verbs; each lives in a module of its own."""
-    from legato.cli import demo, generate, inbetween, inspect, measure, puppets, train, watch
+    from legato.cli import demo, generate, inbetween, inspect, measure, puppets, retime, train, watch
 
     app.command("watch")(watch.watch)
     app.command("inspect")(inspect.inspect)
     app.command("measure")(measure.measure)
     app.command("puppets")(puppets.puppets)
+    app.command("retime")(retime.retime)
     app.command("generate")(generate.generate)
     app.command("inbetween")(inbetween.inbetween)
     app.command("train")(train.train)

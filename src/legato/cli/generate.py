@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from legato.cli import parse
 from legato.cli.output import write_json
 from legato.errors import BadArgument
 
@@ -142,10 +143,10 @@ def timelines(
     if times is not None:
         world = shown = Timeline.from_seconds(_numbers("--times", times))
     elif speed is not None:
-        points = _points(speed)
+        points = parse.parsed_speed(speed)
         if points[-1][0] < seconds:
-            points.append((seconds, points[-1][1]))
-        world = Timeline.ramp(rate=rate, speed=[(t, v) for t, v in points])
+            points.append((Fraction(seconds), points[-1][1]))
+        world = Timeline.ramp(rate=rate, speed=points)
         shown = Timeline.constant(seconds=points[-1][0] - points[0][0], rate=rate)
     else:
         world = shown = Timeline.constant(seconds=Fraction(seconds).limit_denominator(10**6), rate=rate)
@@ -256,13 +257,3 @@ def _numbers(name: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise BadArgument(f"{name} is '{text}'; expected seconds apart by commas, for example 0,0.1,0.25") from None
-
-
-def _points(text: str) -> list[tuple[float, float]]:
-    try:
-        points = [tuple(float(v) for v in part.split(":")) for part in text.split(",")]
-        return [(t, v) for t, v in points]
-    except ValueError:
-        raise BadArgument(
-            f"--speed is '{text}'; expected points seconds:speed apart by commas, for example 0:1,1:0.25"
-        ) from None

@@ -1,6 +1,7 @@
 """What several verbs read from the command line in the same way."""
 
 import glob
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,16 @@ from legato.errors import BadArgument, VideoNotFound
 if TYPE_CHECKING:  # the real import takes seconds, which `legato --help` need not wait for
     from legato.reuse import Audit, Policy
 
-__all__ = ["expanded", "named_for", "parsed_audit", "parsed_policy", "parsed_size", "parsed_span"]
+__all__ = [
+    "expanded",
+    "named_for",
+    "parsed_audit",
+    "parsed_policy",
+    "parsed_rate",
+    "parsed_size",
+    "parsed_span",
+    "parsed_speed",
+]
 
 AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
 
@@ -77,6 +87,28 @@ def parsed_span(text: str | None) -> tuple[float | None, float | None]:
     if not colon or (span[0] is not None and span[1] is not None and span[1] <= span[0]):
         raise BadArgument(f"--seconds is '{text}'; expected START:END in seconds, for example 2:5.5, 10: or :3")
     return span
+
+
+def parsed_speed(text: str) -> list[tuple[Fraction, Fraction]]:
+    """Points `seconds:speed` of a speed curve, exact as they are written."""
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return [(Fraction(seconds), Fraction(speed)) for seconds, speed in pairs]
+    except (ValueError, ZeroDivisionError):
+        raise BadArgument(
+            f"--speed is '{text}'; expected points seconds:speed apart by commas, for example 0:1,1:0.25"
+        ) from None
+
+
+def parsed_rate(text: str) -> Fraction:
+    """Frames per second, exact: `60`, `23.976` or `24000/1001`."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise BadArgument(f"--fps is {text}; expected a number over 0, for example 60, 23.976 or 24000/1001")
+    return rate
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from legato.metrics.measurement import Curve, Measurement, Metric
 from legato.metrics.moment import FLOW_SIDE_PX, Moment
 from legato.metrics.pictures import NO_PAIRS
 from legato.motion.flow import DisFlow
-from legato.motion.interpolate import FlowInterpolator, Interpolator
+from legato.motion.interpolate import Interpolator, SimpleFlowInterpolator
 from legato.motion.warp import Field, sampled
 from legato.video.frames import Frame
 from legato.video.pixels import rows_of_pixels
@@ -106,7 +106,7 @@ class MotionSmoothness(Metric):
     the neighbours differ by, which it does not.
     """
 
-    interpolator: Interpolator = FlowInterpolator(DisFlow("fast", FLOW_SIDE_PX))  # noqa: RUF009 - immutable
+    interpolator: Interpolator = SimpleFlowInterpolator(DisFlow("fast", FLOW_SIDE_PX))  # noqa: RUF009 - immutable
     curve: Curve = field(default_factory=Curve)
     shots: list[Frame] = field(default_factory=list)
     residual: float = 0.0

@@ -32,6 +32,7 @@ DIS_PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    "finest": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
 NVIDIA_PRESETS = {"fast": 20, "medium": 10, "slow": 5}
 
@@ -58,11 +59,11 @@ class DisFlow:
     """Dense inverse search (Kroeger et al. 2016), the default: fast, no weights, good on small and medium motion.
 
     Args:
-        preset: how much work; `medium` is the most exact.
+        preset: how much work; `medium` stops at half the size that it is computed on, `finest` does not.
         max_side_px: longer side of the picture that it is computed on.
     """
 
-    preset: Literal["ultrafast", "fast", "medium"] = "fast"
+    preset: Literal["ultrafast", "fast", "medium", "finest"] = "fast"
     max_side_px: int = 512
 
     def __call__(self, first: Picture, second: Picture) -> Flow:
@@ -74,6 +75,8 @@ class DisFlow:
             if below or right:
                 a, b = (cv2.copyMakeBorder(side, 0, below, 0, right, cv2.BORDER_REPLICATE) for side in (a, b))
             search = cv2.DISOpticalFlow.create(DIS_PRESETS[self.preset])  # a fresh one: it keeps buffers
+            if self.preset == "finest":
+                search.setFinestScale(0)
             return search.calc(a, b, None)[:rows, :columns]
 
         return _at_bounded_size(dense, first, second, self.max_side_px)

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from legato.errors import BadArgument
+from legato.video.speed import SpeedCurve
 
 __all__ = ["Timeline"]
 
@@ -64,22 +65,12 @@ class Timeline:
         Returns:
             World time of each output frame: the exact integral of the speed from the first point.
         """
-        points = [(Fraction(t), Fraction(v)) for t, v in speed]
-        if len(points) < 2 or any(v <= 0 for _, v in points) or any(b[0] <= a[0] for a, b in pairwise(points)):
-            raise BadArgument(
-                f"speed is {list(speed)}; expected two or more points (seconds, speed), seconds rising, speeds over 0"
-            )
-        outputs = cls.constant(seconds=points[-1][0] - points[0][0], rate=rate, start=points[0][0])
-        worlds, world_at_segment, segment = [], Fraction(0), 0
-        for output in outputs.times:
-            while output > points[segment + 1][0]:
-                (t0, v0), (t1, v1) = points[segment], points[segment + 1]
-                world_at_segment += (t1 - t0) * (v0 + v1) / 2
-                segment += 1
-            (t0, v0), (t1, v1) = points[segment], points[segment + 1]
-            here = v0 + (v1 - v0) * (output - t0) / (t1 - t0)
-            worlds.append(world_at_segment + (output - t0) * (v0 + here) / 2)
-        return cls(tuple(worlds))
+        curve = SpeedCurve.through(speed)
+        if len(curve.points) < 2:
+            raise BadArgument(f"speed is {list(speed)}; expected two or more points, the last one being the end")
+        start, end = curve.points[0][0], curve.points[-1][0]
+        outputs = cls.constant(seconds=end - start, rate=rate, start=start)
+        return cls(tuple(curve.world(output) for output in outputs.times))
 
     @classmethod
     def from_seconds(cls, seconds: Iterable[Exact | float] | Tensor) -> "Timeline":

@@ -9,7 +9,8 @@
 
 * or to the nearest microsecond, where that base has a denominator over 2**31 - 1, as floats have.
 
-Pictures are stored as BT.709, limited range, and tagged so; 4:2:0 keeps one colour sample for four pixels.
+Pictures are stored as BT.709, limited range, and tagged so; 4:2:0 keeps one colour sample for four pixels. Lossless
+files are H.264 in RGB, which FFmpeg and what builds on it reads, and telephones and browsers do not.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from legato.video.frames import Frame, Frames
 
 __all__ = ["write_video"]
 
-_BT709 = 1
+_BT709, _RGB = 1, 0
 _MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 2**31 - 1
 _MICROSECOND = Fraction(1, 1_000_000)
 _DEFAULT_LAST_SECONDS = Fraction(1, 25)
@@ -58,9 +59,14 @@ class _Kind:
             return _MICROSECOND
         return Fraction(1, ticks * max(1, _MIN_TIMESCALE // ticks))  # room for durations between the times
 
+    def without_loss(self) -> "_Kind":
+        return replace(self, codec="libx264rgb", crf=0)
+
     def pixel_format_for(self, frame: Frame) -> str:
         if self.codec == "gif":
             return "pal8"
+        if self.codec == "libx264rgb":
+            return "rgb24"
         odd = frame.width % 2 or frame.height % 2
         return "yuv444p" if odd and self.codec == "libx264" else "yuv420p"
 
@@ -86,6 +92,7 @@ def write_video(
     *,
     audio_from: str | Path | None = None,
     crf: int | None = None,
+    lossless: bool = False,
     last_seconds: int | float | Fraction | None = None,
 ) -> None:
     """Writes frames with their exact times; the ending of `path` picks the format (see the module's table).
@@ -98,11 +105,12 @@ def write_video(
         path: ends in .mp4, .m4v, .mov, .mkv, .webm or .gif.
         audio_from: a file whose sound is copied along, packet by packet as it is, with its own times.
         crf: quality of the codec, lower is better and larger; None is 18 for H.264 and 24 for VP9.
+        lossless: whether every pixel comes back as it is; in files of H.264 only.
         last_seconds: how long the last frame is shown; None: as long as the one before it, 0.04 s for a
             frame alone.
 
     Raises:
-        UnsupportedOutput: another ending, or sound that the format does not hold.
+        UnsupportedOutput: another ending, or sound or losslessness that the format does not hold.
         BadArgument: no frames, sizes that change, times that fall, start before 0, or are too close for
             the format.
         VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
@@ -113,6 +121,12 @@ def write_video(
         raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; expected one of {', '.join(_KINDS)}")
     if kind.codec == "gif" and audio_from is not None:
         raise UnsupportedOutput(f"{path}: a GIF holds no sound; leave audio_from out, or write .mp4")
+    if lossless:
+        if kind.codec != "libx264":
+            raise UnsupportedOutput(f"{path}: {path.suffix} files are never lossless here; write .mp4, .mov or .mkv")
+        if crf is not None:
+            raise BadArgument(f"crf is {crf}, but a lossless file has none; leave one of the two out")
+        kind = kind.without_loss()
     if crf is not None and not (kind.crf and 0 <= crf <= 51):
         raise BadArgument(f"crf is {crf}; expected 0 to 51, and none for a GIF")
     if last_seconds is not None and not last_seconds > 0:
@@ -236,6 +250,9 @@ class _Output:
             context.time_base = first.time_base
             if kind.codec == "gif":
                 self._prepare: Callable[[VideoFrame], VideoFrame] = _palettes(frame.width, frame.height)
+            elif kind.codec == "libx264rgb":
+                self._prepare = _as_it_is
+                context.colorspace, context.color_range = _RGB, ColorRange.JPEG
             else:
                 self._prepare = _chroma(self._stream.pix_fmt)
                 context.colorspace = context.color_primaries = context.color_trc = _BT709
@@ -291,6 +308,10 @@ class _Output:
             raise VideoError(
                 f"{self._path} cannot be written: {error.strerror}; check the folder, the free space and the frame size"
             ) from error
+
+
+def _as_it_is(picture: VideoFrame) -> VideoFrame:
+    return picture
 
 
 def _chroma(pixel_format: str) -> Callable[[VideoFrame], VideoFrame]:

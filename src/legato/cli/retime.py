@@ -1,0 +1,259 @@
+"""`legato retime`: a video at another frame rate, or at another speed."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from legato.cli import parse
+from legato.cli.output import write_json
+from legato.cli.progress import progress
+from legato.errors import BadArgument
+
+if TYPE_CHECKING:
+    from legato.motion.cuts import Cut, CutDetector, CutStep
+    from legato.motion.interpolate import Interpolator
+    from legato.motion.retime import Retimed
+    from legato.video import Frame, Video
+    from legato.video.speed import SpeedCurve
+
+__all__ = ["retime", "retime_video"]
+
+
+def retime(
+    video: Annotated[str, typer.Argument(help="A video file or URL; of variable rate, too.")],
+    out: Annotated[Path, typer.Option(help="The new video: .mp4, .mov, .mkv, .webm or .gif.")],
+    fps: Annotated[
+        str | None, typer.Option("--fps", "--target-fps", help="Frames per second: 60, 23.976 or 24000/1001.")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="Source time over output time, as '0:1,1:0.25' (seconds:speed, linear between).")
+    ] = None,
+    interpolator: Annotated[str, typer.Option(help="What fills in frames: flow or linear.")] = "flow",
+    cuts: Annotated[bool, typer.Option("--cuts/--no-cuts", help="Look for cuts, and mix nothing across them.")] = True,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the sound, where it still fits.")] = True,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Keep every pixel (large; not for browsers).")] = False,
+    json_out: Annotated[Path | None, typer.Option("--json", help="What was made; - for standard output.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Bring a video to any frame rate or speed, by frames at exact times."""
+    told = retime_video(
+        video,
+        out,
+        interpolator_named(interpolator),
+        rate=None if fps is None else parse.parsed_rate(fps),
+        curve=None if speed is None else parsed_curve(speed),
+        cuts=cuts,
+        lossless=lossless,
+        sound=sound,
+        quiet=quiet or json_out == Path("-"),
+    )
+    if json_out is not None:
+        write_json(json_out, told)
+    if json_out != Path("-"):
+        made = ", ".join(f"{count} {origin}" for origin, count in told["origins"].items() if count)
+        typer.echo(
+            f"{out}: {told['frames']} frames, {told['duration_seconds']:.2f} s at {told['fps']:g} fps ({made}; "
+            f"{len(told['cuts'])} cuts); sound: {told['sound']}; made in {told['wall_seconds']:.1f} s"
+        )
+
+
+def retime_video(
+    path: str,
+    out: Path,
+    interpolator: "Interpolator",
+    *,
+    rate: Fraction | None = None,
+    curve: "SpeedCurve | None" = None,
+    cuts: bool = True,
+    lossless: bool = False,
+    sound: bool = True,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Write the retimed video, and return what was made.
+
+    Args:
+        path: of the source.
+        out: where it goes.
+        interpolator: what fills in frames.
+        rate: frames per second; None: as many as the source declares.
+        curve: source seconds over output seconds; None: as they are.
+        cuts: whether shots are kept apart.
+        lossless: whether pixels are kept as they are.
+        sound: whether it is kept where it fits.
+        quiet: no progress bar.
+
+    Raises:
+        BadArgument: neither rate nor curve, a source without a rate where one is needed, or a file onto itself.
+        UnsupportedOutput: a kind of file that is not written.
+        VideoError: the source cannot be read, or the file not written.
+    """
+    import time
+
+    from legato.motion.cuts import AdaptiveCuts
+    from legato.motion.retime import retimed_with_origin, shown_at
+    from legato.video import write_video
+    from legato.video.prefetch import prefetched
+
+    if rate is None and curve is None:
+        raise BadArgument("nothing says what to change; give --fps, as 60, or --speed, as 0:1,1:0.25")
+    if "://" not in path and out.exists() and Path(path).exists() and out.samefile(path):
+        raise BadArgument(f"--out is {out}, the video itself; give the new video another name")
+    begun = time.monotonic()
+    with square_pixels(path) as video:
+        rate = rate or video.info.declared_rate
+        if rate is None:
+            raise BadArgument(f"{path} declares no frame rate; say how many frames to write with --fps")
+        begin, end = span_of(video)
+        shown_from = max(begin, Fraction(0))
+        detector = Noting(AdaptiveCuts())
+        account = Account()
+        steps = retimed_with_origin(
+            account.sources(prefetched(video)),
+            (begin + (curve.world(at) if curve else at) for at in ticks(rate)),
+            interpolator,
+            cuts=detector if cuts else None,
+            end=end,
+        )
+        bar = progress(
+            account.made(steps), video.info, (None, None), None, quiet, seconds_of=lambda frame: frame.seconds
+        )
+        base = Fraction(1, shown_from.denominator * rate.numerator)
+        frames = shown_at(bar, (shown_from + at for at in ticks(rate)), base)
+        fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0)
+        audio_from = path if fate == "copied" else None
+        write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=1 / rate)
+        took = time.monotonic() - begun
+        return {
+            "video": path,
+            "out": str(out),
+            "fps": float(rate),
+            "source_frames": account.source_frames,
+            "frames": account.frames,
+            "duration_seconds": float(account.frames / rate),
+            "origins": account.origins,
+            "cuts": [cut.seconds for cut in detector.found],
+            "sound": fate,
+            "interpolator": repr(interpolator),
+            "frames_lost": video.frames_lost,
+            "times_repaired": video.times_repaired,
+            "wall_seconds": took,
+            "frames_per_second": account.frames / took,
+        }
+
+
+class Account:
+    """Counts frames as they pass."""
+
+    def __init__(self) -> None:
+        self.source_frames = 0
+        self.origins = {"source": 0, "interpolated": 0, "held": 0}
+
+    @property
+    def frames(self) -> int:
+        """Frames made so far."""
+        return sum(self.origins.values())
+
+    def sources(self, frames: "Iterable[Frame]") -> "Iterator[Frame]":
+        """Frames that are read."""
+        for frame in frames:
+            self.source_frames += 1
+            yield frame
+
+    def made(self, steps: "Iterable[Retimed]") -> "Iterator[Frame]":
+        """Frames that are made."""
+        for step in steps:
+            self.origins[step.origin] += 1
+            yield step.frame
+
+
+class Noting:
+    """A cut detector that keeps what another one finds."""
+
+    def __init__(self, detector: "CutDetector") -> None:
+        self.detector = detector
+        self.found: list[Cut] = []
+
+    def step(self, frame: "Frame", state: Any | None = None) -> "CutStep[Any]":
+        """Look at the next frame."""
+        step = self.detector.step(frame, state)
+        self._note(step.confirmed)
+        return step
+
+    def finish(self, state: Any) -> "Cut | None":
+        """End the stream."""
+        cut = self.detector.finish(state)
+        self._note(cut)
+        return cut
+
+    def _note(self, cut: "Cut | None") -> None:
+        if cut is not None:
+            self.found.append(cut)
+
+
+def square_pixels(path: str) -> "Video":
+    """The video as it is to be seen: files written here know no pixels that are not square."""
+    from legato.video import open_video
+
+    video = open_video(path)
+    aspect = video.info.sample_aspect_ratio
+    if aspect == 1:
+        return video
+    video.close()
+    return open_video(path, size_px=(video.info.height, max(2, round(video.info.width * aspect / 2) * 2)))
+
+
+def span_of(video: "Video") -> tuple[Fraction, Fraction | None]:
+    """When the first frame is shown, and when the last one ends, if the file says so; exact again."""
+    info = video.info
+    begin = round(Fraction(info.start_seconds) / info.time_base) * info.time_base
+    if info.duration_seconds is None:
+        return begin, None
+    return begin, begin + round(Fraction(info.duration_seconds) / info.time_base) * info.time_base
+
+
+def ticks(rate: Fraction) -> Iterator[Fraction]:
+    """Times of frames at a constant rate, for ever."""
+    return (number / rate for number in itertools.count())
+
+
+def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool) -> str:
+    """What becomes of the sound, in words."""
+    info = video.info
+    if not info.has_audio:
+        return "none"
+    if not wanted:
+        return "dropped, as asked"
+    if moved:
+        return "dropped, since the pictures no longer keep its time"
+    if out.suffix.lower() == ".gif":
+        return "dropped, since a GIF holds none"
+    if "://" in info.path and info.duration_seconds is None:
+        return "dropped, since it is a live stream's"
+    return "copied"
+
+
+def interpolator_named(name: str) -> "Interpolator":
+    """The interpolator of that name."""
+    from legato.motion.interpolate import FlowInterpolator, LinearInterpolator
+
+    kinds: dict[str, Any] = {"flow": FlowInterpolator, "linear": LinearInterpolator}
+    if name not in kinds:
+        raise BadArgument(f"there is no interpolator '{name}'; there are {', '.join(kinds)}")
+    made: Interpolator = kinds[name]()
+    return made
+
+
+def parsed_curve(text: str) -> "SpeedCurve":
+    """A speed curve from the start of the video on."""
+    from legato.video.speed import SpeedCurve
+
+    points = parse.parsed_speed(text)
+    if points[0][0] != 0:
+        raise BadArgument(
+            f"--speed is '{text}'; its first point is the start of the video: begin with 0:SPEED, as in 0:1,{text}"
+        )
+    return SpeedCurve.through(points)

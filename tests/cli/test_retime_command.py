@@ -1,0 +1,145 @@
+"""`legato retime`, as a user types it."""
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from legato.cli.app import app, register
+from legato.errors import BadArgument, LegatoError, NoVideoStream, UnsupportedOutput
+from legato.video import open_video, write_video
+from tests import faults
+
+register()
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["retime", *(str(a) for a in arguments), "--quiet"], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_there_and_back_again_through_files(tmp_path: Path) -> None:
+    frames = faults.moving_scene(rate=15, seconds=0.6, height=60, width=80)
+    first, doubled, back = (tmp_path / name for name in ("a.mp4", "b.mkv", "c.mov"))
+    write_video(frames, first, lossless=True, last_seconds=Fraction(1, 15))
+    call(first, "--fps", 30, "--out", doubled, "--lossless")
+    told = call(doubled, "--fps", 15, "--out", back, "--lossless", "--json", "-")
+    with open_video(back) as video:
+        found = list(video)
+        assert video.info.duration_seconds == pytest.approx(0.6, abs=1e-9)
+    assert [frame.time for frame in found] == [frame.time for frame in frames]
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(found, frames, strict=True))
+    assert json.loads(told)["origins"] == {"source": 9, "interpolated": 0, "held": 0}
+
+
+def test_a_video_of_variable_rate_keeps_its_duration(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    times = [Fraction(n, 100) for n in (0, 5, 20, 24, 48, 60)]
+    source, out = make_clip(times=times, bf="0"), tmp_path / "even.mp4"
+    facts = json.loads(call(source, "--fps", "30000/1001", "--out", out, "--json", "-", "--no-cuts"))
+    with open_video(source) as video:
+        length = video.info.duration_seconds
+    with open_video(out) as video:
+        found = [frame.time for frame in video]
+    assert found == [Fraction(1001 * n, 30000) for n in range(len(found))]
+    assert length is not None
+    assert 0 <= facts["duration_seconds"] - length < 1001 / 30000
+    assert facts["source_frames"] == 6
+
+
+def test_slow_motion_shows_the_source_at_the_integral_of_the_speed(tmp_path: Path) -> None:
+    ramp = [np.full((32, 32, 3), 4 * n, np.uint8) for n in range(51)]
+    frames = [faults.with_pixels(f, p) for f, p in zip(faults.moving_scene(rate=25, seconds=2.2), ramp, strict=False)]
+    source, out = tmp_path / "a.mp4", tmp_path / "slow.mp4"
+    write_video(frames, source, lossless=True)
+    call(source, "--speed", "0:1,1:0.25", "--fps", 10, "--out", out, "--lossless", "--interpolator", "linear")
+    with open_video(out) as video:
+        found = list(video)
+    seconds = [Fraction(n, 10) for n in range(len(found))]
+    assert [frame.time for frame in found] == seconds
+    for frame in found:
+        at = frame.seconds
+        world = at - 0.375 * at * at if at <= 1 else 0.625 + 0.25 * (at - 1)
+        assert int(frame.pixels[0, 0, 0]) == pytest.approx(min(100 * world, 200), abs=0.51)
+    # 0.625 s go by in the first second, and the rest of 2.04 s at a quarter of the speed
+    assert len(found) == pytest.approx(10 * (1 + (2.04 - 0.625) * 4), abs=1)
+
+
+def test_sound_is_copied_or_dropped_and_it_is_said_which(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_clip(times=10, sound_seconds=0.4)
+    for name, options, words in (
+        ("a.mp4", ("--fps", 50), "sound: copied"),
+        ("b.mp4", ("--fps", 50, "--no-sound"), "dropped, as asked"),
+        ("c.mp4", ("--speed", "0:0.5"), "dropped, since the pictures no longer keep its time"),
+        ("d.gif", ("--fps", 20), "dropped, since a GIF holds none"),
+    ):
+        assert words in call(source, *options, "--out", tmp_path / name)
+        with open_video(tmp_path / name) as video:
+            assert video.info.has_audio == (name == "a.mp4")
+
+
+def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_clip(codec_attributes={"sample_aspect_ratio": Fraction(3, 2)})
+    call(source, "--fps", 50, "--out", tmp_path / "a.mp4")
+    with open_video(tmp_path / "a.mp4") as video:
+        assert (video.info.width, video.info.height) == (96, 48)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        (("--fps", 0), BadArgument, "--fps is 0"),
+        (("--fps", -3), BadArgument, "--fps is -3"),
+        (("--fps", "1/0"), BadArgument, "--fps is 1/0"),
+        (("--fps", "nan"), BadArgument, "--fps is nan"),
+        ((), BadArgument, "give --fps"),
+        (("--speed", "fast"), BadArgument, "--speed is 'fast'"),
+        (("--speed", "0:1,1:0"), BadArgument, "speeds over 0"),
+        (("--speed", "0:1,0:2"), BadArgument, "seconds rising"),
+        (("--speed", "0:inf"), BadArgument, "--speed is '0:inf'"),
+        (("--speed", "1:2"), BadArgument, "begin with 0:SPEED"),
+        (("--fps", 5, "--interpolator", "magic"), BadArgument, "no interpolator 'magic'"),
+        (("--fps", 5, "--out", "x.txt"), UnsupportedOutput, "ends in '.txt'"),
+        (("--fps", 5, "--out", "x.webm", "--lossless"), UnsupportedOutput, "never lossless"),
+        (("--fps", 5, "--out", "clip.mp4"), BadArgument, "the video itself"),
+        (("--fps", 5, "--out", "link.mp4"), BadArgument, "the video itself"),
+        (("--fps", 5, "--out", "no/x.mp4"), LegatoError, "its folder does not exist"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    make_clip: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple,
+    error: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip("clip.mp4")
+    Path("link.mp4").symlink_to("clip.mp4")
+    before = Path("clip.mp4").read_bytes()
+    out = () if "--out" in options else ("--out", "a.mp4")
+    with pytest.raises(error, match=words):
+        call("clip.mp4", *out, *options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "link.mp4"]
+    assert Path("clip.mp4").read_bytes() == before
+
+
+def test_sound_alone_and_nothing_at_all_are_told(tmp_path: Path) -> None:
+    import wave
+
+    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(8000))
+    with pytest.raises(NoVideoStream):
+        call(tmp_path / "a.wav", "--fps", 5, "--out", tmp_path / "a.mp4")
+    with pytest.raises(FileNotFoundError):
+        call(tmp_path / "none.mp4", "--fps", 5, "--out", tmp_path / "a.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
