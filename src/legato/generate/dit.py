@@ -22,7 +22,7 @@ from legato.nn import Attention, Mlp, grid_embedding, modulated, patched, sinuso
 
 __all__ = ["CLOCKS", "SIZES", "VideoDiT"]
 
-CLOCKS = ("rotary", "seconds", "index", "learned", "none")
+CLOCKS = ("rotary", "seconds", "both", "index", "learned", "none")
 NOISES = ("frame", "sample", "hidden")
 Video = Float[Tensor, "batch time channels height width"]
 
@@ -75,7 +75,7 @@ class VideoDiT(
         depth: blocks.
         heads: of attention.
         clock: how it is told the time: `rotary` (seconds turn queries and keys), `seconds` (sines and cosines of
-            seconds are added), `index` (the same of the frame's number), `learned` (`FramePositions`), `none`.
+            seconds are added), `both` of these, `index` (the same of the frame's number), `learned` (`FramePositions`), `none`.
         rate: also tell each frame's interval, see `RateEmbedding`.
         noise: one level per `frame` or per `sample`, or `hidden` where the objective tells none.
         classes: kinds that a clip can be asked for by number; 0 for none.
@@ -142,8 +142,9 @@ class VideoDiT(
         self.drive_patch_px = patch_px * drive_stride
         self.drive = nn.Linear(drive_channels * self.drive_patch_px**2, width) if drive_channels else None
         self.no_drive = nn.Parameter(torch.zeros(width)) if drive_channels else None
-        self.rotary = SecondsRotary(width // heads) if clock == "rotary" else None
-        self.sines = SecondsEmbedding(width, textbook=clock == "index") if clock in ("seconds", "index") else None
+        self.rotary = SecondsRotary(width // heads) if clock in ("rotary", "both") else None
+        added = clock in ("seconds", "both", "index")
+        self.sines = SecondsEmbedding(width, textbook=clock == "index") if added else None
         self.frame_positions = FramePositions(width, frames, zero_init=zero_positions) if clock == "learned" else None
         self.pull = nn.Linear(width, 1) if pull else None
         self._initialise()
@@ -221,7 +222,7 @@ class VideoDiT(
     def _clocked(self, h: Tensor, seconds: Tensor) -> Tensor:
         """Add what tells the order or time of frames to the tokens, where it is added."""
         if self.sines is not None:
-            times = seconds - seconds[:, :1] if self.clock == "seconds" else torch.arange(h.shape[1]).to(seconds)[None]
+            times = seconds - seconds[:, :1] if self.clock != "index" else torch.arange(h.shape[1]).to(seconds)[None]
             return h + self.sines(times)[:, :, None].to(h.dtype)
         if self.frame_positions is not None:
             return h + self.frame_positions.at(h.shape[1])[..., 0].transpose(2, 3).to(h.dtype)
