@@ -75,7 +75,8 @@ class VideoDiT(
         depth: blocks.
         heads: of attention.
         clock: how it is told the time: `rotary` (seconds turn queries and keys), `seconds` (sines and cosines of
-            seconds are added), `both` of these, `index` (the same of the frame's number), `learned` (`FramePositions`), `none`.
+            seconds are added), `both` of these, `index` (the same of the frame's number), `learned`
+            (`FramePositions`), `none`.
         rate: also tell each frame's interval, see `RateEmbedding`.
         noise: one level per `frame` or per `sample`, or `hidden` where the objective tells none.
         classes: kinds that a clip can be asked for by number; 0 for none.

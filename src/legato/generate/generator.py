@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -190,8 +190,7 @@ class VideoGenerator:
         device = next(self.model.parameters()).device
         pixels, ask = ask, self.within_latents(ask)
         rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
-        channels = int(cast(Any, self.model).channels)
-        start_noise = noise_at(ask.seconds, (channels, rows, columns), list(ask.seeds)).to(device)
+        start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
         given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
         proposed = None if ask.proposed is None else ask.proposed.to(device)
