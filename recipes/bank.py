@@ -4,8 +4,9 @@
     python recipes/bank.py puppets
     python recipes/bank.py signs
 
-`physics`: discs at mixed and uneven rates. `puppets`: the first seconds of sentences of one or two signs, with pose
-maps. `signs`: one sign from rest to rest. Each goes to build/NAME-bank, encoded by the autoencoder in
+`physics`: discs at even and uneven rates, up to a second of each, so that how fast they go has nothing to do with how
+often they are seen; every other frame of 30 a second makes 15. `puppets`: the first seconds of sentences of one or two
+signs, with pose maps. `signs`: one sign from rest to rest. Each goes to build/NAME-bank, encoded by the autoencoder in
 build/WORLD-latents/final.
 """
 
@@ -20,11 +21,11 @@ from legato.generate.latents import load_latents
 
 KINDS = ("line", "line", "bounce", "swing", "turn")
 SOURCES = {
-    "physics": ("physics", Physics(64, 1024, (32,), (15.0, 30.0, 60.0), uneven=0.4, unknown=0.0, kinds=KINDS, seed=1)),
+    "physics": ("physics", Physics(64, 1024, (32,), (30.0, 60.0), uneven=0.4, unknown=0.0, kinds=KINDS, seed=1)),
     "puppets": ("puppets", Puppets(64, 576, (48,), (0.8, 3.2), drive=1.0, drive_px=16, anywhere=False, seed=2)),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
 }
-BATCHES = {"physics": 300, "puppets": 500, "signs": 150}
+BATCHES = {"physics": 200, "puppets": 500, "signs": 150}
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def inspect(
     ] = False,
     rate_estimator: Annotated[
         str | None,
-        typer.Option(help="An estimator's folder or name; recipes/rate_estimator.py trains one, none is bundled yet."),
+        typer.Option(help="An estimator's folder or name; the bundled one by default."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
 ) -> None:
