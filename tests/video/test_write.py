@@ -248,3 +248,44 @@ def test_the_callers_pixels_are_left_alone(tmp_path):
         write_video(frames, tmp_path / name)
     assert torch.equal(frames.pixels, before)
     assert np.array_equal(frames[0].pixels.permute(1, 2, 0).numpy(), paint(0))
+
+
+def follow(path):
+    """How many frames a player finds in a file that may still grow."""
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm"])
+def test_a_growing_file_plays_while_it_grows_and_is_whole_in_the_end(tmp_path, name):
+    path, seen = tmp_path / name, {}
+
+    def stream():
+        for i in range(100):
+            if i in (60, 90):
+                seen[i] = follow(path)
+            yield Frame(torch.from_numpy(paint(i)).permute(2, 0, 1), i + 250, Fraction(1, 25))
+
+    write_video(stream(), path, growing=True)
+    assert 25 <= seen[60] < 60
+    assert seen[60] + 20 <= seen[90] < 90
+    with open_video(path) as video:
+        assert [frame.time for frame in video] == [Fraction(i + 250, 25) for i in range(100)]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_what_was_written_of_a_growing_file_plays_after_an_error(tmp_path):
+    def stream():
+        for i in range(40):
+            yield Frame(torch.from_numpy(paint(i)).permute(2, 0, 1), i, Fraction(1, 25))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(stream(), tmp_path / "clip.mp4", growing=True)
+    assert follow(tmp_path / "clip.mp4") == 39
+
+
+def test_a_gif_does_not_grow(tmp_path):
+    with pytest.raises(UnsupportedOutput, match="while it grows"):
+        write_video(painted([Fraction(0)], time_base=Fraction(1, 100)), tmp_path / "clip.gif", growing=True)
+    assert not list(tmp_path.iterdir())

@@ -68,6 +68,11 @@ class _Kind:
 # Without B-frames decoding times are presentation times, and each frame's duration, the last one's too, stands in
 # the file as it is.
 _MP4 = _Kind("mp4", "libx264", 18, codec_options={"bf": "0"}, container_options={"movflags": "+faststart"})
+# What a player can follow is what ends in a keyframe, one a second; the encoder must not hold frames back.
+_AT_ONCE = {"libx264": {"tune": "zerolatency"}, "libvpx-vp9": {"lag-in-frames": "0", "deadline": "realtime"}}
+_FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+_GROWING = {"mp4": _FRAGMENTS, "mov": _FRAGMENTS, "matroska": {"cluster_time_limit": "1000"}}
+_GROWING["webm"] = _GROWING["matroska"]
 # Sound often starts a little before 0; by default FFmpeg would then move everything, the pictures too.
 _KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 _KINDS = {
@@ -87,11 +92,14 @@ def write_video(
     audio_from: str | Path | None = None,
     crf: int | None = None,
     last_seconds: int | float | Fraction | None = None,
+    growing: bool = False,
 ) -> None:
     """Writes frames with their exact times; the ending of `path` picks the format (see the module's table).
 
     Frames are taken one by one and never all held. The file is written under another name in the same folder
-    and takes its place when it is whole; after an error or an interrupt nothing is left behind.
+    and takes its place when it is whole; after an error or an interrupt nothing is left behind. A growing file is
+    the opposite: it stands under its own name from the first frame on, players can follow it, and whatever ends the
+    writing, all but about its last second is there.
 
     Args:
         frames: of one size, times rising from 0 or later.
@@ -100,9 +108,11 @@ def write_video(
         crf: quality of the codec, lower is better and larger; None is 18 for H.264 and 24 for VP9.
         last_seconds: how long the last frame is shown; None: as long as the one before it, 0.04 s for a
             frame alone.
+        growing: write straight to `path`, playable while it grows (MP4 in fragments); not for a GIF. The encoder
+            looks at no later frames then, so a file takes some more bytes.
 
     Raises:
-        UnsupportedOutput: another ending, or sound that the format does not hold.
+        UnsupportedOutput: another ending, sound that the format does not hold, or a GIF that is to grow.
         BadArgument: no frames, sizes that change, times that fall, start before 0, or are too close for
             the format.
         VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
@@ -113,6 +123,8 @@ def write_video(
         raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; expected one of {', '.join(_KINDS)}")
     if kind.codec == "gif" and audio_from is not None:
         raise UnsupportedOutput(f"{path}: a GIF holds no sound; leave audio_from out, or write .mp4")
+    if kind.codec == "gif" and growing:
+        raise UnsupportedOutput(f"{path}: a GIF cannot be played while it grows; write .mp4")
     if crf is not None and not (kind.crf and 0 <= crf <= 51):
         raise BadArgument(f"crf is {crf}; expected 0 to 51, and none for a GIF")
     if last_seconds is not None and not last_seconds > 0:
@@ -120,10 +132,11 @@ def write_video(
     if path.is_dir() or not path.parent.is_dir():
         raise VideoError(f"{path} cannot be written: it is a folder, or its folder does not exist; make that first")
     shown = _timed(frames, kind, None if last_seconds is None else Fraction(last_seconds))
-    with _replacing(path) as part, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         first = next(shown)
+        part = path if growing else stack.enter_context(_replacing(path))
         sound = None if audio_from is None else stack.enter_context(contextlib.closing(_Sound(audio_from)))
-        output = stack.enter_context(contextlib.closing(_Output(part, path, kind, first, crf)))
+        output = stack.enter_context(contextlib.closing(_Output(part, path, kind, first, crf, growing)))
         if sound is not None:
             output.add_sound(sound)
         for one in itertools.chain([first], shown):
@@ -213,7 +226,7 @@ def _start_of(packet: av.Packet) -> Fraction:
 class _Output:
     """An open file: encodes pictures, and lays them and the sound down in order of time."""
 
-    def __init__(self, part: Path, path: Path, kind: _Kind, first: _Shown, crf: int | None) -> None:
+    def __init__(self, part: Path, path: Path, kind: _Kind, first: _Shown, crf: int | None, growing: bool) -> None:
         self._path = path
         self._durations: dict[int, int] = {}
         self._sound: _Sound | None = None
@@ -223,10 +236,12 @@ class _Output:
         if kind.crf is not None:
             options["crf"] = str(kind.crf if crf is None else crf)
         rate = (1 / (first.duration * first.time_base)).limit_denominator(1001)
+        container_options = kind.container_options
+        if growing:
+            options |= _AT_ONCE[kind.codec] | {"g": str(max(1, round(rate)))}
+            container_options = container_options | _GROWING.get(kind.container, {}) | {"flush_packets": "1"}
         with self._reporting():
-            self._container = av.open(
-                f"file:{part}", "w", format=kind.container, container_options=kind.container_options
-            )
+            self._container = av.open(f"file:{part}", "w", format=kind.container, container_options=container_options)
             self._stream = self._container.add_stream(
                 kind.codec, rate=max(rate, Fraction(1, 1001)), options=options, time_base=first.time_base
             )
