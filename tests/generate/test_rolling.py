@@ -86,7 +86,7 @@ def offline(
         at = seconds[:, seen]
         driven = torch.arange(seen.start, seen.stop)[None] >= before
         led = pictures(at) * driven[:, :, None, None, None] if drive else None
-        view = View(at - at[:, :1], known, led, driven & drive)
+        view = View(x[:, seen], at - at[:, :1], known, led, driven & drive)
         x[:, seen] = flow_step(objective, told(view), x[:, seen], matrix[None, now, seen], matrix[None, now + 1, seen])
     clean = max(0, ticks + 1 - rolling.windows) * rolling.frames_per_window
     return x[:, before : before + clean]

@@ -32,12 +32,14 @@ class View:
     """What one tick shows the denoiser beside noisy frames and levels.
 
     Attributes:
+        latents: clean context frames, then the queue before its first step.
         seconds: of each frame, from the first of them: no number here grows with the stream.
         known: frames that are clean, all at the front.
         drive: conditioning pictures, or None where no frame has one.
         driven: which frames have one.
     """
 
+    latents: Video
     seconds: Seconds
     known: Bool[Tensor, "batch time"]
     drive: Drive | None
@@ -247,7 +249,7 @@ class RollingWindow:
         times = torch.cat([state.seconds, seconds.to(device)], 1)
         pictures, driven = _with_drive(state, drive, self.frames_per_window)
         known = (torch.arange(x.shape[1], device=device) < state.context).expand(batch, -1)
-        denoiser = telling(View(times - times[:, :1], known, pictures, driven))
+        denoiser = telling(View(x, times - times[:, :1], known, pictures, driven))
         queued = (x.shape[1] - state.context) // self.frames_per_window
         for step in range(self.steps):
             before, after = (
