@@ -236,10 +236,12 @@ class _Output:
         if kind.crf is not None:
             options["crf"] = str(kind.crf if crf is None else crf)
         rate = (1 / (first.duration * first.time_base)).limit_denominator(1001)
-        container_options = kind.container_options
+        container_options = dict(kind.container_options)
+        if kind.container in ("mp4", "mov"):  # where pictures start is rounded to this, by default to milliseconds
+            container_options["movie_timescale"] = str(first.time_base.denominator)
         if growing:
             options |= _AT_ONCE[kind.codec] | {"g": str(max(1, round(rate)))}
-            container_options = container_options | _GROWING.get(kind.container, {}) | {"flush_packets": "1"}
+            container_options |= _GROWING[kind.container] | {"flush_packets": "1"}
         with self._reporting():
             self._container = av.open(f"file:{part}", "w", format=kind.container, container_options=container_options)
             self._stream = self._container.add_stream(
@@ -252,7 +254,7 @@ class _Output:
             if kind.codec == "gif":
                 self._prepare: Callable[[VideoFrame], VideoFrame] = _palettes(frame.width, frame.height)
             else:
-                self._prepare = _chroma(self._stream.pix_fmt)
+                self._prepare = chroma(self._stream.pix_fmt)
                 context.colorspace = context.color_primaries = context.color_trc = _BT709
                 context.color_range = ColorRange.MPEG
 
@@ -308,15 +310,15 @@ class _Output:
             ) from error
 
 
-def _chroma(pixel_format: str) -> Callable[[VideoFrame], VideoFrame]:
-    """Turns RGB into BT.709 of limited range."""
+def chroma(pixel_format: str, matrix: Colorspace = Colorspace.ITU709) -> Callable[[VideoFrame], VideoFrame]:
+    """Turns RGB into luma and chroma of limited range, BT.709 unless another matrix is asked for."""
     reformatter = VideoReformatter()
 
     def prepare(picture: VideoFrame) -> VideoFrame:
         return reformatter.reformat(
             picture,
             format=pixel_format,
-            dst_colorspace=Colorspace.ITU709,
+            dst_colorspace=matrix,
             dst_color_range=ColorRange.MPEG,
             interpolation=_ACCURATE,
         )
