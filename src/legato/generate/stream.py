@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
@@ -211,6 +211,21 @@ class VideoStream:
         Raises:
             StateMismatch: the state is of another queue, rate or seed.
         """
+        state, latents = self.step_latents(state)
+        if not latents.shape[1]:
+            return state
+        with torch.inference_mode():
+            decoded = signal_to_pixels(self.generator.latents.decode(latents)[0]).cpu()
+        return replace(state, ready=torch.cat([state.ready, decoded]))
+
+    def step_latents(
+        self, state: VideoStreamState
+    ) -> tuple[VideoStreamState, Float[Tensor, "1 time channels rows columns"]]:
+        """The same without decoding: latents of the window that has become clean are given instead of made ready.
+
+        Raises:
+            StateMismatch: the state is of another queue, rate or seed.
+        """
         self._check(state)
         first = state.rolling.ticks * self.window.frames_per_window
         numbers = range(first, first + self.window.frames_per_window)
@@ -219,12 +234,7 @@ class VideoStream:
             torch.tensor([float(n / self.ask.rate) for n in numbers], dtype=torch.float64), state
         )
         tick = self.window.tick(state.rolling.to(self._device), seconds, self._telling, self._objective, pictures)
-        ready = state.ready
-        if tick.latents.shape[1]:
-            with torch.inference_mode():
-                decoded = signal_to_pixels(self.generator.latents.decode(tick.latents)[0]).cpu()
-            ready = torch.cat([ready, decoded])
-        return replace(state, rolling=tick.state, drive=kept, ready=ready)
+        return replace(state, rolling=tick.state, drive=kept), tick.latents
 
     def frames(self, state: VideoStreamState, count: int | None = None) -> Iterator[Made]:
         """Frames as they are asked for, each with the state after it.
