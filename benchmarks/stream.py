@@ -43,6 +43,7 @@ from legato.generate.stream import StreamAsk, drive_side_px
 
 RATE = 24
 CALLS = 8
+DRIVE_GUIDANCE = 2.5
 WINDOW = RollingWindow(windows=8, frames_per_window=3, context_frames=2)
 WAYS: dict[str, Callable[[], Strategy]] = {
     "all at once": lambda: AllAtOnce(CALLS),
@@ -105,7 +106,7 @@ def measure(name: str, checkpoint: str, count: int) -> dict[str, Any]:
     generator = VideoGenerator.from_pretrained(checkpoint)
     times, puppet, text = driven(count)
     height, width = drive_side_px(generator)
-    strategy, ask = WAYS[name](), StreamAsk(Fraction(RATE), text=text)
+    strategy, ask = WAYS[name](), StreamAsk(Fraction(RATE), text=text, drive_guidance=DRIVE_GUIDANCE)
     list(Streaming(RollingWindow(2, 2)).pieces(generator, ask, 2))  # libraries are loaded
     made, first = [], None
     with PeakMemory() as memory:
@@ -163,7 +164,15 @@ def main() -> None:
                 f"{one['hand_error']:.3f} ({one['hands_seen']:.0%})", f"{one['drift']:+.1f}",
             )  # fmt: skip
     Console(width=140).print(table)
-    save(args.json, {"ways": rows}, checkpoint=args.checkpoint, rate=RATE, calls=CALLS, window=repr(WINDOW))
+    save(
+        args.json,
+        {"ways": rows},
+        checkpoint=args.checkpoint,
+        rate=RATE,
+        calls=CALLS,
+        window=repr(WINDOW),
+        drive_guidance=DRIVE_GUIDANCE,
+    )
 
 
 if __name__ == "__main__":

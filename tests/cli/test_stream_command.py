@@ -77,7 +77,8 @@ def test_the_file_has_exactly_the_frames_asked_for_at_their_times(checkpoint: Pa
     assert times(out) == [Fraction(i, 30) for i in range(21)]
     assert told["frames"] == 21
     assert told["complete"]
-    assert told["peak_rss_bytes"] >= told["rss_bytes_at_first_frame"] > 1e6
+    assert told["peak_rss_bytes"] > 1e6
+    assert told["rss_bytes_after_100_frames"] is None
     call("--checkpoint", checkpoint, "--seconds", 0.5, "--fps", 23.976, "--out", out)
     assert times(out) == [Fraction(125 * i, 2997) for i in range(12)]
 

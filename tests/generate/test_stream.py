@@ -128,6 +128,8 @@ def test_a_clip_goes_on_after_its_last_frame_and_counts() -> None:
 def test_text_and_guidance_count() -> None:
     asks = [ASK, replace(ASK, text=None), replace(ASK, text="up"), replace(ASK, guidance=4.0), replace(ASK, seed=4)]
     made = [next(stream(ask=ask).frames(stream(ask=ask).begin())).frame.pixels for ask in asks]
+    led = [replace(ASK, drive_guidance=by) for by in (1.0, 3.0)]
+    made += [next(stream(Drive(pictures()), ask).frames(stream(ask=ask).begin())).frame.pixels for ask in led]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(made, 2))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["stream"]
 
 SAVE_EVERY_SECONDS = 5.0
+EARLY_FRAMES = 100  # by then all that a stream loads and keeps is there
 USUAL = {"fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "seed": 0}
 
 
@@ -41,6 +42,9 @@ def stream(
     steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or the state's.")] = None,
     context: Annotated[int | None, typer.Option(help="Shown frames kept in view; 0, or the state's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
+    drive_guidance: Annotated[
+        float | None, typer.Option(help="Over 1 the drive counts more, for twice the work.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise; 0, or the state's.")] = None,
     out: Annotated[Path, typer.Option(help="A video, playable while it grows; - for standard output.")] = Path(
         "live.mp4"
@@ -52,6 +56,7 @@ def stream(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Stream video as it is made: any length, constant memory, exact times."""
+    from legato.cli.generate import class_number
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import VideoStreamState
     from legato.video.pipe import PIPE_FORMATS
@@ -75,9 +80,13 @@ def stream(
         seed=seed,
     )
     generator = VideoGenerator.from_pretrained(checkpoint)
-    running = _stream(
-        generator, begun, chosen, text, label, guidance, _drive(drive, drive_between, drive_end, generator)
-    )
+    anew: dict[str, Any] = {
+        "text": text,
+        "label": class_number(label, generator.classes),
+        "guidance": guidance,
+        "drive_guidance": drive_guidance,
+    }
+    running = _stream(generator, begun, chosen, anew, _drive(drive, drive_between, drive_end, generator))
     start = begun or running.begin(None if reference is None else _reference(reference, generator, running))
     count = _count(seconds, frames, running.ask.rate)
     session = Session(state, quiet, count, running.ask.rate)
@@ -88,6 +97,8 @@ def stream(
         "text": running.ask.text,
         "drive": None if drive is None else str(drive),
         "seed": running.ask.seed,
+        "guidance": running.ask.guidance,
+        "drive_guidance": running.ask.drive_guidance,
         "fps": float(running.ask.rate),
         "windows": running.window.windows,
         "frames_per_window": running.window.frames_per_window,
@@ -124,7 +135,7 @@ class Session:
     first_seconds: float | None = None
     saved: float = 0.0
     marked: "tuple[int, VideoStreamState] | None" = None
-    start_bytes: int = 0
+    early_bytes: int | None = None
     peak_bytes: int = 0
     _tell: Callable[[], None] = field(default=lambda: None, repr=False)
 
@@ -177,7 +188,7 @@ class Session:
             "wall_seconds": wall,
             "first_frame_seconds": self.first_seconds,
             "real_time_factor": float(self.made / self.rate) / wall if wall else None,
-            "rss_bytes_at_first_frame": self.start_bytes,
+            "rss_bytes_after_100_frames": self.early_bytes,
             "peak_rss_bytes": self.peak_bytes,
             "state_bytes": None if self.latest is None else self.latest.nbytes,
         }
@@ -232,7 +243,7 @@ class Session:
 
         def tell() -> None:
             used = process.memory_info().rss
-            self.start_bytes = self.start_bytes or used
+            self.early_bytes = used if self.made == EARLY_FRAMES else self.early_bytes
             self.peak_bytes = max(self.peak_bytes, used)
             bar.update(task, completed=self.made, told=self._line())
 
@@ -280,16 +291,13 @@ def _stream(
     generator: "VideoGenerator",
     begun: "VideoStreamState | None",
     chosen: dict[str, Any],
-    text: str | None,
-    label: str | None,
-    guidance: float | None,
+    anew: dict[str, Any],
     drive: "Drive | None",
 ) -> "VideoStream":
-    """The stream, new or gone on with; a text, class or guidance given anew counts from here on."""
+    """The stream, new or gone on with; text, class and guidance that are given anew count from here on."""
     from dataclasses import replace
     from fractions import Fraction
 
-    from legato.cli.generate import class_number
     from legato.generate.rolling import RollingWindow
     from legato.generate.stream import StreamAsk, VideoStream
 
@@ -302,8 +310,6 @@ def _stream(
         )
     else:
         ask, window = begun.ask, begun.window
-    number = class_number(label, generator.classes)
-    anew: dict[str, Any] = {"text": text, "label": number, "guidance": guidance}
     ask = replace(ask, **{name: value for name, value in anew.items() if value is not None})
     return VideoStream(generator, ask, window, drive)
 
