@@ -89,3 +89,20 @@ def test_the_guide_to_retiming_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert made <= {path.name for path in tmp_path.iterdir()}
     code = re.findall(r"```python\n(.*?)```", guide, re.S)[0]
     exec(compile(code.replace("count())", "range(3))"), "retime.md", "exec"), {})
+
+
+def test_the_guide_to_streaming_works_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs/guide/stream.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "driven.yaml").write_text(re.search(r"```yaml\n(.*?)```", guide, re.S)[1])  # type: ignore[index]
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", guide, re.S) for line in block.splitlines()]
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if words[0] == "train":  # shorter, and otherwise as it stands
+            words += ["training.steps=1", "model.depth=1", "data.frames_per_batch=48", "training.sample_every=0"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    exec(compile(re.findall(r"```python\n(.*?)```", guide, re.S)[0], "stream.md", "exec"), {})
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"live.mp4", "driven.mp4", "first.mp4", "second.mp4", "first.state"} <= made

@@ -64,6 +64,15 @@ def test_keys_are_in_the_numbered_pictures_bit_for_bit(
     assert not torch.equal(read_picture(tmp_path / "out" / "0002.png"), PICTURES[0])
 
 
+def test_a_lossless_video_holds_the_keys_bit_for_bit(drawings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "v.mp4"
+    call("--key", f"0={drawings[0]}", "--key", f"0.5={drawings[1]}", "--fps", 8, "--out", out, "--lossless")
+    with open_video(out) as video:
+        pixels = video.read().pixels
+    assert torch.equal(pixels[0], PICTURES[0])
+    assert torch.equal(pixels[-1], PICTURES[1])
+
+
 def test_a_key_off_the_grid_adds_a_frame_at_its_time(drawings: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "v.mkv"
     call("--key", f"0={drawings[0]}", "--key", f"0.55={drawings[1]}", "--key", f"1={drawings[2]}", "--fps", 4,

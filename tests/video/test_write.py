@@ -50,11 +50,12 @@ def test_times_and_sizes_come_back_exactly(tmp_path, name, times, size_px):
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm"])
 def test_a_later_start_is_kept(tmp_path, name):
-    times = [time + 7 for time in UNEVEN_1000]
-    write_video(painted(times), tmp_path / name)
-    with open_video(tmp_path / name) as video:
-        assert [frame.time for frame in video] == times
-        assert video.info.start_seconds == 7
+    for start in (7, Fraction(77, 24)) if name.endswith("mp4") else (7,):
+        times = [time + start for time in UNEVEN_1000]
+        write_video(painted(times, time_base=Fraction(1, 24000)), tmp_path / name)
+        with open_video(tmp_path / name) as video:
+            assert [frame.time for frame in video] == times
+            assert video.info.start_seconds == pytest.approx(float(start), abs=1e-6)
 
 
 def test_a_gif_starts_at_zero(tmp_path):
@@ -267,3 +268,44 @@ def test_what_cannot_be_lossless_is_refused(tmp_path: Path) -> None:
         write_video(frames, tmp_path / "a.webm", lossless=True)
     with pytest.raises(BadArgument, match="a lossless file has none"):
         write_video(frames, tmp_path / "a.mp4", lossless=True, crf=20)
+
+
+def follow(path):
+    """How many frames a player finds in a file that may still grow."""
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm"])
+def test_a_growing_file_plays_while_it_grows_and_is_whole_in_the_end(tmp_path, name):
+    path, seen = tmp_path / name, {}
+
+    def stream():
+        for i in range(100):
+            if i in (60, 90):
+                seen[i] = follow(path)
+            yield Frame(torch.from_numpy(paint(i)).permute(2, 0, 1), i + 250, Fraction(1, 25))
+
+    write_video(stream(), path, growing=True)
+    assert 25 <= seen[60] < 60
+    assert seen[60] + 20 <= seen[90] < 90
+    with open_video(path) as video:
+        assert [frame.time for frame in video] == [Fraction(i + 250, 25) for i in range(100)]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_what_was_written_of_a_growing_file_plays_after_an_error(tmp_path):
+    def stream():
+        for i in range(40):
+            yield Frame(torch.from_numpy(paint(i)).permute(2, 0, 1), i, Fraction(1, 25))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(stream(), tmp_path / "clip.mp4", growing=True)
+    assert follow(tmp_path / "clip.mp4") == 39
+
+
+def test_a_gif_does_not_grow(tmp_path):
+    with pytest.raises(UnsupportedOutput, match="while it grows"):
+        write_video(painted([Fraction(0)], time_base=Fraction(1, 100)), tmp_path / "clip.gif", growing=True)
+    assert not list(tmp_path.iterdir())

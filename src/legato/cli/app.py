@@ -37,7 +37,7 @@ def options(
 
 def register() -> None:
     """Bring in the verbs; each lives in a module of its own."""
-    from legato.cli import demo, generate, inbetween, inspect, measure, puppets, retime, train, watch
+    from legato.cli import demo, generate, inbetween, inspect, measure, puppets, retime, stream, train, watch
 
     app.command("watch")(watch.watch)
     app.command("inspect")(inspect.inspect)
@@ -46,6 +46,7 @@ def register() -> None:
     app.command("retime")(retime.retime)
     app.command("generate")(generate.generate)
     app.command("inbetween")(inbetween.inbetween)
+    app.command("stream")(stream.stream)
     app.command("train")(train.train)
     app.command("demo")(demo.demo)
 

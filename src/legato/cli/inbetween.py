@@ -31,6 +31,9 @@ def inbetween(
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     out: Annotated[Path, typer.Option(help="A video, or numbered pictures as frames/%05d.png.")] = Path("between.mp4"),
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="A video from which keys come back bit for bit.")
+    ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (PNG).")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
@@ -60,7 +63,7 @@ def inbetween(
         write_pictures(frames, out)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_video(frames, out)
+        write_video(frames, out, lossless=lossless)
     took = time.monotonic() - begun
     if sheet is not None:
         contact_sheet(sheet, frames.pixels[None], frames.seconds)

@@ -50,6 +50,7 @@ class Ask:
         text: of each clip, or None.
         labels: classes, -1 for none, or None.
         drive: conditioning pictures, -1 to 1, or None.
+        drive_known: which frames have one; all by default.
         given: frames that are known, -1 to 1, anything where they are not; or None.
         known: which are.
         proposed: frames of `given` that are proposals, which a refiner may change: the confidence, 0 to 1, with which
@@ -66,7 +67,8 @@ class Ask:
     seeds: Sequence[int]
     text: Sequence[str] | None = None
     labels: Tensor | None = None
-    drive: Float[Tensor, "batch time drive_channels height width"] | None = None
+    drive: Float[Tensor, "batch time drive_channels drive_height drive_width"] | None = None
+    drive_known: Bool[Tensor, "batch time"] | None = None
     given: Video | None = None
     known: Bool[Tensor, "batch time"] | None = None
     proposed: Float[Tensor, "batch time"] | None = None
@@ -244,6 +246,8 @@ class VideoGenerator:
         if ask.labels is not None and bool((ask.labels >= 0).any()):
             words["labels"] = ask.labels.to(device)
         drive = {} if ask.drive is None else {"drive": ask.drive.to(device)}
+        if ask.drive is not None and ask.drive_known is not None:
+            drive["drive_known"] = ask.drive_known.to(device)
         if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
             always["drive"] = keyframe_content(ask.given, ask.known).to(device)
 

@@ -74,6 +74,11 @@ class _Kind:
 # Without B-frames decoding times are presentation times, and each frame's duration, the last one's too, stands in
 # the file as it is.
 _MP4 = _Kind("mp4", "libx264", 18, codec_options={"bf": "0"}, container_options={"movflags": "+faststart"})
+# What a player can follow is what ends in a keyframe, one a second; the encoder must not hold frames back.
+_AT_ONCE = {"libx264": {"tune": "zerolatency"}, "libvpx-vp9": {"lag-in-frames": "0", "deadline": "realtime"}}
+_FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+_GROWING = {"mp4": _FRAGMENTS, "mov": _FRAGMENTS, "matroska": {"cluster_time_limit": "1000"}}
+_GROWING["webm"] = _GROWING["matroska"]
 # Sound often starts a little before 0; by default FFmpeg would then move everything, the pictures too.
 _KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 _KINDS = {
@@ -94,11 +99,14 @@ def write_video(
     crf: int | None = None,
     lossless: bool = False,
     last_seconds: int | float | Fraction | None = None,
+    growing: bool = False,
 ) -> None:
     """Writes frames with their exact times; the ending of `path` picks the format (see the module's table).
 
     Frames are taken one by one and never all held. The file is written under another name in the same folder
-    and takes its place when it is whole; after an error or an interrupt nothing is left behind.
+    and takes its place when it is whole; after an error or an interrupt nothing is left behind. A growing file is
+    the opposite: it stands under its own name from the first frame on, players can follow it, and whatever ends the
+    writing, all but about its last second is there.
 
     Args:
         frames: of one size, times rising from 0 or later.
@@ -108,9 +116,11 @@ def write_video(
         lossless: whether every pixel comes back as it is; in files of H.264 only.
         last_seconds: how long the last frame is shown; None: as long as the one before it, 0.04 s for a
             frame alone.
+        growing: write straight to `path`, playable while it grows (MP4 in fragments); not for a GIF. The encoder
+            looks at no later frames then, so a file takes some more bytes.
 
     Raises:
-        UnsupportedOutput: another ending, or sound or losslessness that the format does not hold.
+        UnsupportedOutput: another ending, sound or losslessness that the format does not hold, or a GIF that is to grow.
         BadArgument: no frames, sizes that change, times that fall, start before 0, or are too close for
             the format.
         VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
@@ -127,6 +137,8 @@ def write_video(
         if crf is not None:
             raise BadArgument(f"crf is {crf}, but a lossless file has none; leave one of the two out")
         kind = kind.without_loss()
+    if kind.codec == "gif" and growing:
+        raise UnsupportedOutput(f"{path}: a GIF cannot be played while it grows; write .mp4")
     if crf is not None and not (kind.crf and 0 <= crf <= 51):
         raise BadArgument(f"crf is {crf}; expected 0 to 51, and none for a GIF")
     if last_seconds is not None and not last_seconds > 0:
@@ -134,10 +146,11 @@ def write_video(
     if path.is_dir() or not path.parent.is_dir():
         raise VideoError(f"{path} cannot be written: it is a folder, or its folder does not exist; make that first")
     shown = _timed(frames, kind, None if last_seconds is None else Fraction(last_seconds))
-    with _replacing(path) as part, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         first = next(shown)
+        part = path if growing else stack.enter_context(_replacing(path))
         sound = None if audio_from is None else stack.enter_context(contextlib.closing(_Sound(audio_from)))
-        output = stack.enter_context(contextlib.closing(_Output(part, path, kind, first, crf)))
+        output = stack.enter_context(contextlib.closing(_Output(part, path, kind, first, crf, growing)))
         if sound is not None:
             output.add_sound(sound)
         for one in itertools.chain([first], shown):
@@ -227,7 +240,7 @@ def _start_of(packet: av.Packet) -> Fraction:
 class _Output:
     """An open file: encodes pictures, and lays them and the sound down in order of time."""
 
-    def __init__(self, part: Path, path: Path, kind: _Kind, first: _Shown, crf: int | None) -> None:
+    def __init__(self, part: Path, path: Path, kind: _Kind, first: _Shown, crf: int | None, growing: bool) -> None:
         self._path = path
         self._durations: dict[int, int] = {}
         self._sound: _Sound | None = None
@@ -237,10 +250,14 @@ class _Output:
         if kind.crf is not None:
             options["crf"] = str(kind.crf if crf is None else crf)
         rate = (1 / (first.duration * first.time_base)).limit_denominator(1001)
+        container_options = dict(kind.container_options)
+        if kind.container in ("mp4", "mov"):  # where pictures start is rounded to this, by default to milliseconds
+            container_options["movie_timescale"] = str(first.time_base.denominator)
+        if growing:
+            options |= _AT_ONCE[kind.codec] | {"g": str(max(1, round(rate)))}
+            container_options |= _GROWING[kind.container] | {"flush_packets": "1"}
         with self._reporting():
-            self._container = av.open(
-                f"file:{part}", "w", format=kind.container, container_options=kind.container_options
-            )
+            self._container = av.open(f"file:{part}", "w", format=kind.container, container_options=container_options)
             self._stream = self._container.add_stream(
                 kind.codec, rate=max(rate, Fraction(1, 1001)), options=options, time_base=first.time_base
             )
@@ -254,7 +271,7 @@ class _Output:
                 self._prepare = _as_it_is
                 context.colorspace, context.color_range = _RGB, ColorRange.JPEG
             else:
-                self._prepare = _chroma(self._stream.pix_fmt)
+                self._prepare = chroma(self._stream.pix_fmt)
                 context.colorspace = context.color_primaries = context.color_trc = _BT709
                 context.color_range = ColorRange.MPEG
 
@@ -314,15 +331,15 @@ def _as_it_is(picture: VideoFrame) -> VideoFrame:
     return picture
 
 
-def _chroma(pixel_format: str) -> Callable[[VideoFrame], VideoFrame]:
-    """Turns RGB into BT.709 of limited range."""
+def chroma(pixel_format: str, matrix: Colorspace = Colorspace.ITU709) -> Callable[[VideoFrame], VideoFrame]:
+    """Turns RGB into luma and chroma of limited range, BT.709 unless another matrix is asked for."""
     reformatter = VideoReformatter()
 
     def prepare(picture: VideoFrame) -> VideoFrame:
         return reformatter.reformat(
             picture,
             format=pixel_format,
-            dst_colorspace=Colorspace.ITU709,
+            dst_colorspace=matrix,
             dst_color_range=ColorRange.MPEG,
             interpolation=_ACCURATE,
         )

@@ -1,0 +1,336 @@
+"""Endless video from one queue: windows of frames at staggered noise levels, the oldest of which is clean next.
+
+After Ruhe et al. 2024, "Rolling Diffusion Models", and Kim et al. 2024, "FIFO-Diffusion". A tick pushes a window of
+noise, lowers the whole queue by one stair, and pops the window that has come to level 0. The queue fills up in the
+first ticks, so nothing is made that is not shown, and no window is cut off from its neighbours by a batch's border.
+"""
+
+import itertools
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from legato.errors import BadArgument, StateMismatch
+from legato.generate.objectives import FlowMatching
+from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
+
+__all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View", "load_values", "save_values"]
+
+Video = Float[Tensor, "batch time channels height width"]
+Seconds = Float64[Tensor, "batch time"]
+Drive = Float[Tensor, "batch time drive_channels drive_height drive_width"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one tick shows the denoiser beside noisy frames and levels.
+
+    Attributes:
+        latents: clean context frames, then the queue before its first step.
+        seconds: of each frame, from the first of them: no number here grows with the stream.
+        known: frames that are clean, all at the front.
+        drive: conditioning pictures, or None where no frame has one.
+        driven: which frames have one.
+    """
+
+    latents: Video
+    seconds: Seconds
+    known: Bool[Tensor, "batch time"]
+    drive: Drive | None
+    driven: Bool[Tensor, "batch time"]
+
+
+Telling = Callable[[View], Denoiser]
+"""Gives the denoiser of a tick: a model with text, guidance and the view's conditions filled in."""
+
+
+@dataclass(frozen=True, eq=False)
+class RollingState:
+    """Everything that a rolling window keeps between two ticks. Treat it as a value: it never changes.
+
+    Attributes:
+        latents: clean context frames, then the queue from its oldest frame to its newest.
+        seconds: of each, on the stream's own clock.
+        context: how many frames at the front are clean.
+        drive: conditioning pictures of the same frames, or None.
+        driven: which frames have one.
+        seeds: of each stream's noise.
+        ticks: done so far.
+    """
+
+    latents: Video
+    seconds: Seconds
+    context: int
+    drive: Drive | None
+    driven: Bool[Tensor, "batch time"]
+    seeds: tuple[int, ...]
+    ticks: int = 0
+
+    def __repr__(self) -> str:
+        frames = self.latents.shape[1]
+        return f"RollingState(after {self.ticks} ticks: {self.context} clean, {frames - self.context} noisy frames)"
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its tensors."""
+        kept = [v for v in vars(self).values() if isinstance(v, Tensor)]
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept)
+
+    def to(self, device: str | torch.device) -> "RollingState":
+        """The same on a device."""
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return RollingState(**moved)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
+        save_values(path, dict(vars(self)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RollingState":
+        """Read what `save` wrote.
+
+        Raises:
+            BadArgument: the file is missing or holds something else.
+        """
+        return cls.from_values(load_values(path), path)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], place: str | Path) -> "RollingState":
+        """A state of plain values.
+
+        Raises:
+            BadArgument: they are those of something else.
+        """
+        if set(values) != {f.name for f in fields(cls)}:
+            raise BadArgument(f"{place} is not the state of a rolling window; it holds {', '.join(sorted(values))}")
+        return cls(**values | {"seeds": tuple(values["seeds"])})
+
+
+@dataclass(frozen=True, eq=False)
+class Tick:
+    """What a tick gives.
+
+    Attributes:
+        state: to go on from.
+        latents: of the window that has become clean; no frames while the queue fills up.
+        seconds: of its frames.
+    """
+
+    state: RollingState
+    latents: Video
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
+class RollingWindow:
+    """A queue of windows, each one stair noisier than the one before it.
+
+    The first frame comes out of tick number `windows`, and a driving frame shows `windows` x `frames_per_window` frames
+    after it was taken, less its place in its window. A window meets `windows` x `steps` calls of the denoiser on its
+    way; each call sees all windows, so a frame costs `steps` x `windows` denoised frames, as when sampled all at once.
+
+    Attributes:
+        windows: in the queue.
+        frames_per_window: latent frames that come out of a tick.
+        steps: calls of the denoiser a tick.
+        context_frames: shown frames that stay in view, clean and known.
+        levels: `windows` x `steps` + 1 noise levels from 1 falling to 0 that every window goes through; even stairs by
+            default.
+
+    Raises:
+        BadArgument: an argument is outside its range.
+    """
+
+    windows: int = 4
+    frames_per_window: int = 4
+    steps: int = 1
+    context_frames: int = 0
+    levels: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("windows", "frames_per_window", "steps"):
+            if getattr(self, name) < 1:
+                raise BadArgument(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.context_frames < 0:
+            raise BadArgument(f"context_frames is {self.context_frames}; expected 0 or more")
+        given = self.levels
+        if given is None:
+            return
+        falling = all(a > b for a, b in itertools.pairwise(given))
+        count = self.windows * self.steps + 1
+        if len(given) != count or given[0] != 1 or given[-1] != 0 or not falling:
+            raise BadArgument(f"levels are {list(given)}; expected {count} numbers that fall from 1 to 0")
+
+    @classmethod
+    def shifted(
+        cls, shift: float, *, windows: int = 4, frames_per_window: int = 4, steps: int = 1, context_frames: int = 0
+    ) -> "RollingWindow":
+        """A queue whose stairs are finer where there is much noise, see `Euler.shift`."""
+        levels = tuple(Euler(windows * steps, shift).schedule())
+        return cls(windows, frames_per_window, steps, context_frames, levels)
+
+    @property
+    def schedule(self) -> tuple[float, ...]:
+        """The levels that every window goes through."""
+        return tuple(Euler(self.windows * self.steps).schedule()) if self.levels is None else self.levels
+
+    @property
+    def most_frames(self) -> int:
+        """The most frames that a call of the denoiser sees, and that a state holds."""
+        return self.context_frames + self.windows * self.frames_per_window
+
+    def begin(
+        self,
+        seeds: Sequence[int],
+        shape: tuple[int, int, int],
+        *,
+        given: Video | None = None,
+        seconds: Seconds | None = None,
+        device: str | torch.device = "cpu",
+    ) -> RollingState:
+        """The state before the first tick.
+
+        Args:
+            seeds: one for each stream of the batch.
+            shape: channels, height and width of a latent frame.
+            given: clean frames to go on from, of which the last `context_frames` count, one at least.
+            seconds: of those.
+            device: where to keep it.
+
+        Raises:
+            BadArgument: given frames without seconds, or frames of another shape.
+        """
+        if (given is None) != (seconds is None):
+            raise BadArgument("frames to go on from come with their seconds; pass given and seconds, or neither")
+        batch = len(seeds)
+        if given is None or seconds is None:
+            given, seconds = torch.zeros(batch, 0, *shape), torch.zeros(batch, 0, dtype=torch.float64)
+        if given.shape[0] != batch or given.shape[2:] != shape:
+            raise BadArgument(f"given frames are {tuple(given.shape)}; expected {batch} streams of {shape} frames")
+        kept = slice(max(0, given.shape[1] - max(1, self.context_frames)), None)
+        latents = given[:, kept].to(device, copy=True)
+        context = latents.shape[1]
+        times = seconds[:, kept].to(device, copy=True)
+        none = torch.zeros(batch, context, dtype=torch.bool, device=device)
+        return RollingState(latents, times, context, None, none, tuple(seeds))
+
+    @torch.inference_mode()
+    def tick(
+        self,
+        state: RollingState,
+        seconds: Float64[Tensor, "batch window"],
+        telling: Telling,
+        objective: FlowMatching,
+        drive: Float[Tensor, "batch window drive_channels drive_height drive_width"] | None = None,
+    ) -> Tick:
+        """Push a window, lower the queue by a stair, and pop the oldest window if it is clean.
+
+        Args:
+            state: left as it is.
+            seconds: of the pushed window's frames, on the stream's own clock, after all frames before.
+            telling: gives the denoiser.
+            objective: of its training.
+            drive: conditioning pictures of the pushed window.
+
+        Raises:
+            BadArgument: the window has another number of frames, or times that do not rise.
+            StateMismatch: the state was made by another rolling window.
+        """
+        self._check(state, seconds)
+        device, batch = state.latents.device, len(seconds)
+        shape = (state.latents.shape[2], state.latents.shape[3], state.latents.shape[4])
+        x = torch.cat([state.latents, noise_at(seconds, shape, list(state.seeds)).to(device)], 1)
+        times = torch.cat([state.seconds, seconds.to(device)], 1)
+        pictures, driven = _with_drive(state, drive, self.frames_per_window)
+        known = (torch.arange(x.shape[1], device=device) < state.context).expand(batch, -1)
+        denoiser = telling(View(x, times - times[:, :1], known, pictures, driven))
+        queued = (x.shape[1] - state.context) // self.frames_per_window
+        for step in range(self.steps):
+            before, after = (
+                self._levels(state.context, queued, at).expand(batch, -1).to(device) for at in (step, step + 1)
+            )
+            x = flow_step(objective, denoiser, x, before, after)
+        end = state.context
+        if queued == self.windows:
+            end += self.frames_per_window
+        begin = max(0, end - self.context_frames) if end > state.context else 0
+        kept = slice(begin, None)
+        made = slice(state.context, end)
+        new = RollingState(
+            x[:, kept].clone(),
+            times[:, kept].clone(),
+            end - begin,
+            None if pictures is None else pictures[:, kept].clone(),
+            driven[:, kept].clone(),
+            state.seeds,
+            state.ticks + 1,
+        )
+        return Tick(new, x[:, made].clone(), times[:, made].clone())
+
+    def _levels(self, context: int, queued: int, step: int) -> Float[Tensor, "1 time"]:
+        """Level of each frame in view when a tick has taken so many steps."""
+        stairs = [self.schedule[age * self.steps + step] for age in reversed(range(queued))]
+        noisy = torch.tensor(stairs).repeat_interleave(self.frames_per_window)
+        return torch.cat([torch.zeros(context), noisy])[None]
+
+    def _check(self, state: RollingState, seconds: Tensor) -> None:
+        if seconds.shape[1] != self.frames_per_window:
+            raise BadArgument(f"{seconds.shape[1]} frames pushed; a window here has {self.frames_per_window}")
+        noisy = state.latents.shape[1] - state.context
+        if noisy != min(state.ticks, self.windows - 1) * self.frames_per_window or len(seconds) != len(state.seeds):
+            raise StateMismatch(
+                f"{state} of {len(state.seeds)} streams does not belong to {len(seconds)} streams in {self.windows} "
+                f"windows of {self.frames_per_window} frames; go on with the window that made it"
+            )
+        joined = torch.cat([state.seconds[:, -1:].to(seconds.device), seconds], 1)
+        if not bool((joined.diff(dim=1) > 0).all()):
+            raise BadArgument(f"times of pushed frames, {seconds.tolist()}, do not rise from those before them")
+
+
+def save_values(path: str | Path, values: dict[str, Any]) -> None:
+    """Write tensors and plain values to a file, complete or not at all."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    torch.save(values, part)
+    part.replace(path)
+
+
+def load_values(path: str | Path) -> dict[str, Any]:
+    """Read what `save_values` wrote; nothing in a file is run.
+
+    Raises:
+        BadArgument: the file is missing or holds something else.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise BadArgument(f"{path} is not a saved state: {error}") from error
+    if not isinstance(values, dict):
+        raise BadArgument(f"{path} is not a saved state; it holds {type(values).__name__}")
+    return values
+
+
+def _with_drive(
+    state: RollingState, drive: Tensor | None, frames: int
+) -> tuple[Drive | None, Bool[Tensor, "batch time"]]:
+    """Conditioning pictures of a state's frames and of those pushed, blank where a frame has none."""
+    batch = state.driven.shape[0]
+    fresh = torch.full((batch, frames), drive is not None, device=state.driven.device)
+    driven = torch.cat([state.driven, fresh], 1)
+    if drive is None and state.drive is None:
+        return None, driven
+    old, new = state.drive, None if drive is None else drive.to(state.driven.device)
+    if old is None:
+        assert new is not None
+        old = new.new_zeros(batch, state.driven.shape[1], *new.shape[2:])
+    if new is None:
+        new = old.new_zeros(batch, frames, *old.shape[2:])
+    if old.shape[2:] != new.shape[2:]:
+        raise BadArgument(f"driving pictures are {tuple(new.shape[2:])}; those before were {tuple(old.shape[2:])}")
+    return torch.cat([old, new], 1), driven

@@ -1,0 +1,238 @@
+"""Five ways to make a long video with one model, behind one interface: so that they can be held against each other.
+
+Each takes the same model, drive and noise and the same number of calls on each frame's way from noise; what differs is
+which frames see each other, what is in memory at a time, and when the first frame is there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Float32, Float64, UInt8
+from torch import Tensor
+
+from legato.data.batch import signal_to_pixels
+from legato.errors import BadArgument
+from legato.generate.driving import Drive, DriveState
+from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.rolling import RollingWindow
+from legato.generate.samplers import Euler
+from legato.generate.stream import StreamAsk, VideoStream
+
+__all__ = ["AllAtOnce", "IndependentBatches", "OverlappingBatches", "SlidingWindow", "Strategy", "Streaming"]
+
+Pixels = UInt8[Tensor, "time 3 height width"]
+
+
+class Strategy(ABC):
+    """A way to make a long video."""
+
+    @abstractmethod
+    def pieces(
+        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+    ) -> Iterator[Pixels]:
+        """Frames in the order of time, `count` in all, in the pieces in which they are made.
+
+        Args:
+            generator: that makes them.
+            ask: what.
+            count: of frames.
+            drive: conditioning pictures.
+
+        Raises:
+            BadArgument: the generator cannot do it.
+        """
+
+    def boundaries(self, count: int) -> list[int]:
+        """First frames of pieces that were sampled apart from the frame before them, or joined there."""
+        return []
+
+
+@dataclass(frozen=True)
+class AllAtOnce(Strategy):
+    """Every frame sees every other; nothing is there before the end, and memory grows with the length.
+
+    Attributes:
+        calls: of the model.
+    """
+
+    calls: int = 8
+
+    def pieces(
+        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+    ) -> Iterator[Pixels]:
+        """See `Strategy`."""
+        yield _Sampling(generator, ask, self.calls, drive).frames(0, count)
+
+
+@dataclass(frozen=True)
+class IndependentBatches(Strategy):
+    """One batch after another; none knows of the others but by text, drive and time.
+
+    Attributes:
+        frames: in a batch.
+        calls: of the model for each.
+    """
+
+    frames: int = 16
+    calls: int = 8
+
+    def __post_init__(self) -> None:
+        _check_batch(self.frames, 0)
+
+    def pieces(
+        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+    ) -> Iterator[Pixels]:
+        """See `Strategy`."""
+        sampling = _Sampling(generator, ask, self.calls, drive)
+        for first in range(0, count, self.frames):
+            yield sampling.frames(first, self.frames)[: count - first]
+
+    def boundaries(self, count: int) -> list[int]:
+        """See `Strategy`."""
+        return list(range(self.frames, count, self.frames))
+
+
+@dataclass(frozen=True)
+class OverlappingBatches(Strategy):
+    """Batches that make the last frames of the batch before once more, from the same noise.
+
+    Attributes:
+        frames: in a batch.
+        overlap: frames that two batches share.
+        blend: fade from one batch to the next over them; otherwise the second's are discarded.
+        calls: of the model for each batch.
+    """
+
+    frames: int = 16
+    overlap: int = 4
+    blend: bool = True
+    calls: int = 8
+
+    def __post_init__(self) -> None:
+        _check_batch(self.frames, self.overlap)
+
+    def pieces(
+        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+    ) -> Iterator[Pixels]:
+        """See `Strategy`."""
+        sampling = _Sampling(generator, ask, self.calls, drive)
+        step, left, tail = self.frames - self.overlap, count, None
+        for first in range(0, max(1, count - self.overlap), step):
+            made = sampling.frames(first, self.frames)
+            if tail is not None:
+                made[: self.overlap] = self._joined(tail, made[: self.overlap])
+            tail = made[step:].clone()
+            whole = made if first + step >= count - self.overlap else made[:step]
+            yield whole[:left]
+            left -= len(whole)
+
+    def boundaries(self, count: int) -> list[int]:
+        """See `Strategy`; where a blend begins and where it has ended, or where the second batch takes over."""
+        step = self.frames - self.overlap
+        firsts = range(step, max(1, count - self.overlap), step)
+        shift = (0, self.overlap) if self.blend else (self.overlap,)
+        return sorted({first + more for first in firsts for more in shift if first + more < count})
+
+    def _joined(self, old: Pixels, new: Pixels) -> Pixels:
+        if not self.blend:
+            return old
+        share = (torch.arange(1, self.overlap + 1) / (self.overlap + 1))[:, None, None, None]
+        return torch.lerp(old.float(), new.float(), share).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class SlidingWindow(Strategy):
+    """A rolling window with everything computed up front: all drive taken first, all latents kept and decoded last.
+
+    Attributes:
+        window: the queue.
+    """
+
+    window: RollingWindow = field(default_factory=RollingWindow)
+
+    def pieces(
+        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+    ) -> Iterator[Pixels]:
+        """See `Strategy`."""
+        size = self.window.frames_per_window
+        ticks = -(-count // size) + self.window.windows - 1
+        known = None
+        if drive is not None:
+            times = torch.arange(ticks * size, dtype=torch.float64) / float(ask.rate)
+            pictures = drive.at(times)[0]
+            known = Drive(zip(times.tolist(), pictures, strict=True))
+        stream = VideoStream(generator, ask, self.window, known)
+        state, latents = stream.begin(), []
+        for _ in range(ticks):
+            state, made = stream.step_latents(state)
+            latents.append(made)
+        with torch.inference_mode():
+            yield signal_to_pixels(generator.latents.decode(torch.cat(latents, 1))[0, :count]).cpu()
+
+
+@dataclass(frozen=True)
+class Streaming(Strategy):
+    """A rolling window in which everything is just in time, see `VideoStream`.
+
+    Attributes:
+        window: the queue.
+    """
+
+    window: RollingWindow = field(default_factory=RollingWindow)
+
+    def pieces(
+        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+    ) -> Iterator[Pixels]:
+        """See `Strategy`."""
+        stream = VideoStream(generator, ask, self.window, drive)
+        for made in stream.frames(stream.begin(), count):
+            yield made.frame.pixels[None]
+
+    def boundaries(self, count: int) -> list[int]:
+        """See `Strategy`; where windows meet, though none was sampled apart."""
+        size = self.window.frames_per_window
+        return list(range(size, count, size)) if size > 1 else []
+
+
+class _Sampling:
+    """Clips out of a long video, each at its own times, sampled all at once."""
+
+    def __init__(self, generator: VideoGenerator, ask: StreamAsk, calls: int, drive: Drive | None):
+        self._generator, self._ask, self._drive, self._sampler = generator, ask, drive, Euler(calls)
+        self._state: DriveState | None = None
+        self._taken: Float32[Tensor, "time channels height width"] | None = None
+        self._taken_from = 0
+
+    def frames(self, first: int, count: int) -> Pixels:
+        """The frames from number `first` on; earlier ones than the last clip's first are not asked for any more."""
+        seconds = self._seconds(first, count)
+        drive = None if self._drive is None else self._pictures(self._drive, first, count)[None]
+        ask, label = self._ask, self._ask.label
+        told = Ask(
+            seconds[None],
+            [ask.seed],
+            text=None if ask.text is None else (ask.text,),
+            labels=None if label is None else torch.tensor([label]),
+            drive=drive,
+            guidance=ask.guidance,
+            drive_guidance=ask.drive_guidance,
+        )
+        return signal_to_pixels(self._generator.sample(told, self._sampler)[0]).cpu()
+
+    def _seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
+        return torch.tensor([float(n / self._ask.rate) for n in range(first, first + count)], dtype=torch.float64)
+
+    def _pictures(self, drive: Drive, first: int, count: int) -> Float[Tensor, "time channels height width"]:
+        """Driving pictures, of which those of the clip before are kept for an overlap."""
+        begin = self._taken_from + (0 if self._taken is None else len(self._taken))
+        fresh, self._state = drive.at(self._seconds(begin, first + count - begin), self._state)
+        every = fresh if self._taken is None else torch.cat([self._taken, fresh])
+        self._taken, self._taken_from = every[first - self._taken_from :].clone(), first
+        return self._taken
+
+
+def _check_batch(frames: int, overlap: int) -> None:
+    if frames < 2 or not 0 <= overlap <= frames // 2:
+        raise BadArgument(f"batches of {frames} frames that share {overlap}; expected 2 or more, and up to half shared")

@@ -1,0 +1,364 @@
+"""Endless video from a trained generator: a rolling window with text, drive and decoding, frame by frame.
+
+stream = VideoStream(generator, StreamAsk(rate=24, text="hello"), RollingWindow(windows=4, frames_per_window=4))
+for made in stream.frames(stream.begin(), count=240):
+    show(made.frame)  # made.state goes on from here, also from a file and on another machine
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Float32, Float64, UInt8
+from torch import Tensor
+
+from legato.data.batch import pixels_to_signal, signal_to_pixels
+from legato.errors import BadArgument, StateMismatch
+from legato.generate.driving import Drive, DriveState
+from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.objectives import FlowMatching
+from legato.generate.rolling import RollingState, RollingWindow, View, load_values, save_values
+from legato.generate.samplers import Denoiser
+from legato.video.frames import Frame, Frames
+
+__all__ = ["Made", "StreamAsk", "VideoStream", "VideoStreamState", "check_streams", "drive_side_px"]
+
+SAVED_AS = "legato stream 1"
+
+
+@dataclass(frozen=True)
+class StreamAsk:
+    """What to stream.
+
+    Attributes:
+        rate: frames per second.
+        seed: of the noise.
+        text: what is to be seen, or None.
+        label: number of a class, or None.
+        guidance: see `Ask`.
+        drive_guidance: see `Ask`.
+
+    Raises:
+        BadArgument: the rate is not positive.
+    """
+
+    rate: Fraction = Fraction(24)
+    seed: int = 0
+    text: str | None = None
+    label: int | None = None
+    guidance: float = 1.0
+    drive_guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise BadArgument(f"the rate is {float(self.rate):g} frames per second; expected more than 0")
+
+
+@dataclass(frozen=True, eq=False)
+class VideoStreamState:
+    """Everything that a stream is: what was asked, the queue, the drive. A value of constant size.
+
+    Attributes:
+        ask: what is streamed.
+        window: the queue it goes through.
+        rolling: its state.
+        drive: what is kept of the drive; None without one, or before the first tick.
+        ready: frames that are made and not shown yet, fewer than a window.
+        shown: how many frames were.
+        start: time of the stream's first frame, exact.
+    """
+
+    ask: StreamAsk
+    window: RollingWindow
+    rolling: RollingState
+    drive: DriveState | None
+    ready: UInt8[Tensor, "ready 3 height width"]
+    shown: int
+    start: Fraction
+
+    def time_of(self, number: int) -> Fraction:
+        """When a frame is shown, in seconds."""
+        return self.start + number / self.ask.rate
+
+    @property
+    def time_base(self) -> Fraction:
+        """Of the frames' stamps."""
+        return Fraction(1, math.lcm(self.start.denominator, self.ask.rate.numerator))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its tensors."""
+        kept = [self.ready] + ([] if self.drive is None else [self.drive.pictures, self.drive.seconds])
+        return self.rolling.nbytes + sum(tensor.untyped_storage().nbytes() for tensor in kept)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
+        ask = asdict(self.ask) | {"rate": str(self.ask.rate)}
+        values = {
+            "kind": SAVED_AS,
+            "ask": ask,
+            "window": asdict(self.window),
+            "rolling": dict(vars(self.rolling.to("cpu"))),
+            "drive": None if self.drive is None else dict(vars(self.drive)),
+            "ready": self.ready.clone(),
+            "shown": self.shown,
+            "start": str(self.start),
+        }
+        save_values(path, values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "VideoStreamState":
+        """Read what `save` wrote.
+
+        Raises:
+            BadArgument: the file is missing or holds something else.
+        """
+        values = load_values(path)
+        if values.get("kind") != SAVED_AS:
+            raise BadArgument(f"{path} is not the state of a stream that this legato can read")
+        levels = values["window"]["levels"]
+        return cls(
+            StreamAsk(**values["ask"] | {"rate": Fraction(values["ask"]["rate"])}),
+            RollingWindow(**values["window"] | {"levels": None if levels is None else tuple(levels)}),
+            RollingState.from_values(values["rolling"], path),
+            None if values["drive"] is None else DriveState.from_values(values["drive"]),
+            values["ready"],
+            values["shown"],
+            Fraction(values["start"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A frame, and the state to go on from after it."""
+
+    frame: Frame
+    state: VideoStreamState
+
+
+class VideoStream:
+    """Frames without end from a generator.
+
+    It keeps nothing between calls but what the driver is: the state goes in and comes out.
+
+    Args:
+        generator: trained by flow matching with a noise level for each frame.
+        ask: what to stream.
+        window: the queue.
+        drive: conditioning pictures, whose second 0 is the stream's first frame.
+
+    Raises:
+        BadArgument: the generator cannot stream, or cannot do what is asked.
+    """
+
+    def __init__(
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        window: RollingWindow | None = None,
+        drive: Drive | None = None,
+    ) -> None:
+        self.generator, self.ask, self.drive = generator, ask, drive
+        self.window = window or RollingWindow()
+        self._objective = check_streams(generator)
+        if drive is not None:
+            drive_side_px(generator)
+        times = torch.arange(self.window.most_frames, dtype=torch.float64)[None]
+        generator.check(self._told(Ask(times, seeds=[ask.seed])))
+
+    def begin(self, given: Frames | None = None) -> VideoStreamState:
+        """The state before the first frame.
+
+        Args:
+            given: a picture or a clip to go on from: its last frames stay in view until those made take their place.
+                The stream's first frame is one interval after the last of them; 0 s without any.
+
+        Raises:
+            BadArgument: its size is not the generator's.
+        """
+        generator, latents = self.generator, self.generator.latents
+        device = next(generator.model.parameters()).device
+        size = (
+            int(cast(Any, generator.model).channels),
+            generator.height // latents.stride_px,
+            generator.width // latents.stride_px,
+        )
+        start = Fraction(0)
+        encoded, times = None, None
+        if given is not None:
+            if given.pixels.shape[-2:] != (generator.height, generator.width):
+                height, width = given.pixels.shape[-2:]
+                raise BadArgument(
+                    f"frames to go on from are {width}x{height}; this checkpoint makes {generator.width}x"
+                    f"{generator.height}: scale or crop them"
+                )
+            last = given[max(0, len(given) - max(1, self.window.context_frames)) :]
+            start = int(last.pts[-1]) * last.time_base + 1 / self.ask.rate
+            with torch.inference_mode():
+                encoded = latents.encode(pixels_to_signal(last.pixels)[None].to(device))
+            times = last.seconds[None]
+        rolling = self.window.begin([self.ask.seed], size, given=encoded, seconds=times, device=device)
+        nothing = torch.zeros(0, 3, generator.height, generator.width, dtype=torch.uint8)
+        return VideoStreamState(self.ask, self.window, rolling, None, nothing, 0, start)
+
+    def step(self, state: VideoStreamState) -> VideoStreamState:
+        """One tick: a window is pushed with its driving pictures, and the clean one, if any, is ready to be shown.
+
+        Raises:
+            StateMismatch: the state is of another queue, rate or seed.
+        """
+        state, latents = self.step_latents(state)
+        if not latents.shape[1]:
+            return state
+        with torch.inference_mode():
+            decoded = signal_to_pixels(self.generator.latents.decode(latents)[0]).cpu()
+        return replace(state, ready=torch.cat([state.ready, decoded]))
+
+    def step_latents(
+        self, state: VideoStreamState
+    ) -> tuple[VideoStreamState, Float[Tensor, "1 time channels rows columns"]]:
+        """The same without decoding: latents of the window that has become clean are given instead of made ready.
+
+        Raises:
+            StateMismatch: the state is of another queue, rate or seed.
+        """
+        self._check(state)
+        first = state.rolling.ticks * self.window.frames_per_window
+        numbers = range(first, first + self.window.frames_per_window)
+        seconds = torch.tensor([[float(state.time_of(n)) for n in numbers]], dtype=torch.float64)
+        pictures, kept = self._driven(
+            torch.tensor([float(n / self.ask.rate) for n in numbers], dtype=torch.float64), state
+        )
+        tick = self.window.tick(state.rolling.to(self._device), seconds, self._telling, self._objective, pictures)
+        return replace(state, rolling=tick.state, drive=kept), tick.latents
+
+    def frames(self, state: VideoStreamState, count: int | None = None) -> Iterator[Made]:
+        """Frames as they are asked for, each with the state after it.
+
+        Args:
+            state: from `begin`, from a frame before, or from a file.
+            count: how many; without end by default, or with the drive's where that is to end the stream.
+
+        Raises:
+            BadArgument: the count is negative, or the drive's pictures do not fit.
+            StateMismatch: the state is of another queue, rate or seed.
+        """
+        if count is not None and count < 0:
+            raise BadArgument(f"{count} frames; expected 0 or more")
+        self._check(state)
+        made = 0
+        while count is None or made < count:
+            while not len(state.ready):
+                if self._ended(state):
+                    return
+                state = self.step(state)
+            if self._ended(state):
+                return
+            base = state.time_base
+            frame = Frame(state.ready[0].clone(), int(state.time_of(state.shown) / base), base)
+            state = replace(state, ready=state.ready[1:].clone(), shown=state.shown + 1)
+            made += 1
+            yield Made(frame, state)
+
+    # --- parts
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.generator.model.parameters()).device
+
+    def _ended(self, state: VideoStreamState) -> bool:
+        """Whether the next frame would come after the drive's last picture, where the stream ends with it."""
+        if self.drive is None or self.drive.at_end == "hold" or state.drive is None:
+            return False
+        end = state.drive.end_seconds
+        return end is not None and float(state.shown / self.ask.rate) > end + 1e-9
+
+    def _driven(
+        self, seconds: Float64[Tensor, " time"], state: VideoStreamState
+    ) -> tuple[Float32[Tensor, "1 time channels height width"] | None, DriveState | None]:
+        """Driving pictures of a window that is pushed, taken from the driver now."""
+        if self.drive is None:
+            return None, state.drive
+        pictures, kept = self.drive.at(seconds, state.drive)
+        expected = (int(cast(Any, self.generator.model).drive_channels), *drive_side_px(self.generator))
+        if pictures.shape[1:] != expected:
+            raise BadArgument(f"driving pictures are {tuple(pictures.shape[1:])}; this checkpoint takes {expected}")
+        return pictures[None], kept
+
+    def _told(self, ask: Ask) -> Ask:
+        """An ask with what is streamed in it."""
+        one = self.ask
+        return replace(
+            ask,
+            text=None if one.text is None else (one.text,),
+            labels=None if one.label is None else torch.tensor([one.label]),
+            guidance=one.guidance,
+            drive_guidance=one.drive_guidance,
+        )
+
+    def _telling(self, view: View) -> Denoiser:
+        """The generator's denoiser for what is in view."""
+        ask = Ask(
+            view.seconds,
+            [self.ask.seed],
+            drive=view.drive,
+            drive_known=view.driven,
+            given=view.latents,
+            known=view.known,
+        )
+        made: Denoiser = self.generator.denoiser(self._told(ask))
+        return made
+
+    def _check(self, state: VideoStreamState) -> None:
+        for name, own, other in (
+            ("window", self.window, state.window),
+            ("rate", self.ask.rate, state.ask.rate),
+            ("seed", self.ask.seed, state.ask.seed),
+        ):
+            if own != other:
+                raise StateMismatch(f"the state has {name} {other}, this stream {own}; go on with the state's")
+
+
+def check_streams(generator: VideoGenerator) -> FlowMatching:
+    """The objective of a generator that can stream.
+
+    Raises:
+        BadArgument: it cannot, with the reason and what to do.
+    """
+    objective = generator.objective
+    if not isinstance(objective, FlowMatching):
+        raise BadArgument(
+            f"this checkpoint was trained by {type(objective).__name__}; a stream goes down flow matching's levels: "
+            "train one with objective.kind=flow and model.noise=frame, or make clips with `legato generate`"
+        )
+    noise = getattr(generator.model, "noise", "sample")
+    if noise != "frame":
+        raise BadArgument(
+            f"this checkpoint's model takes its noise level '{noise}', a stream needs one for each frame: train one "
+            "with model.noise=frame and a share of training.levels.staircase, or make overlapping batches "
+            "(legato.generate.strategies), which need no levels by frame and show seams"
+        )
+    if generator.latents.stride_frames != 1:
+        raise BadArgument(
+            f"a latent of this checkpoint stands for {generator.latents.stride_frames} frames; streams decode latents "
+            "that stand for one: train in the latents of `recipes/latents.py` or of an image VAE"
+        )
+    return objective
+
+
+def drive_side_px(generator: VideoGenerator) -> tuple[int, int]:
+    """Height and width of the driving pictures that a generator takes.
+
+    Raises:
+        BadArgument: it takes none.
+    """
+    model = cast(Any, generator.model)
+    if not getattr(model, "drive_channels", 0):
+        raise BadArgument("this checkpoint takes no drive; ask it by text or class, or train one with drive_channels")
+    times = model.drive_patch_px // model.patch_px
+    stride = generator.latents.stride_px
+    return generator.height // stride * times, generator.width // stride * times

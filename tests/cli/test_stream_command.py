@@ -1,0 +1,189 @@
+"""`legato stream`, as a user types it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from legato.cli.app import app, register
+from legato.errors import BadArgument
+from legato.generate import VideoGenerator
+from legato.generate.latents import TinyAutoencoder
+from legato.generate.rolling import RollingWindow
+from legato.generate.stream import StreamAsk, VideoStream
+from legato.video import open_video
+from tests.generate.test_stream import generator
+
+register()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "final"
+    made = generator()
+    made.model._hub_mixin_config = {  # type: ignore[assignment]
+        "channels": 4, "width": 32, "depth": 1, "heads": 2, "patch_px": 2, "text_bytes": 8, "text_depth": 1,
+        "drive_channels": 3, "drive_stride": 2,
+    }  # fmt: skip
+    assert isinstance(made.latents, TinyAutoencoder)
+    made.save_pretrained(folder, half=False)
+    return folder
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["stream", *[str(a) for a in arguments], "--quiet"], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def started(*arguments: object, **options: object) -> subprocess.Popen:
+    words = [sys.executable, "-m", "legato.cli.app", "stream", *[str(a) for a in arguments]]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    with open_video(path) as video:
+        return [frame.pixels.numpy().copy() for frame in video]
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean difference of two pictures."""
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def times(path: Path) -> list[Fraction]:
+    with open_video(path) as video:
+        return [frame.time for frame in video]
+
+
+def test_the_file_has_exactly_the_frames_asked_for_at_their_times(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "live.mp4"
+    told = json.loads(
+        call("--checkpoint", checkpoint, "--text", "up", "--frames", 21, "--fps", 30, "--out", out, "--json", "-")
+    )
+    assert times(out) == [Fraction(i, 30) for i in range(21)]
+    assert told["frames"] == 21
+    assert told["complete"]
+    assert told["peak_rss_bytes"] > 1e6
+    assert told["rss_bytes_after_100_frames"] is None
+    call("--checkpoint", checkpoint, "--seconds", 0.5, "--fps", 23.976, "--out", out)
+    assert times(out) == [Fraction(125 * i, 2997) for i in range(12)]
+
+
+def test_resumed_is_the_rest_of_the_uninterrupted_stream(checkpoint: Path, tmp_path: Path) -> None:
+    state = tmp_path / "s.pt"
+    common = ("--checkpoint", checkpoint, "--text", "up down")
+    call(*common, "--frames", 30, "--windows", 3, "--seed", 4, "--context", 1, "--out", tmp_path / "whole.mkv")
+    call(*common, "--frames", 13, "--windows", 3, "--seed", 4, "--context", 1, "--out", tmp_path / "a.mkv",
+         "--state", state)  # fmt: skip
+    call("--checkpoint", checkpoint, "--frames", 17, "--out", tmp_path / "b.mkv", "--resume", state)
+    assert times(tmp_path / "a.mkv") + times(tmp_path / "b.mkv") == times(tmp_path / "whole.mkv")
+    whole, rest = pictures(tmp_path / "whole.mkv"), pictures(tmp_path / "b.mkv")
+    errors = [sum(apart(a, b) for a, b in zip(whole[13 - late :], rest, strict=False)) for late in (0, 1)]
+    assert errors[0] < 0.8 * errors[1], errors  # what is left is the codec's
+    with pytest.raises(BadArgument, match="--seed is 5 and the saved stream's is 4"):
+        call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--seed", 5, "--out", tmp_path / "c.mp4")
+    with pytest.raises(BadArgument, match="leave --reference out"):
+        call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--reference", tmp_path / "whole.mkv")
+
+
+def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path: Path, make_clip) -> None:
+    poses = make_clip("poses.mp4", 10, (48, 48))
+    out = tmp_path / "out.mp4"
+    call("--checkpoint", checkpoint, "--drive", poses, "--drive-end", "end", "--forever", "--fps", 50, "--out", out)
+    assert len(times(out)) == 19  # up to the last of ten pictures at 25 a second
+    call("--checkpoint", checkpoint, "--drive", poses, "--frames", 40, "--drive-between", "linear", "--out", out)
+    assert len(times(out)) == 40
+    with pytest.raises(BadArgument, match=r"is 64x48.*8x8: crop"):
+        call("--checkpoint", checkpoint, "--drive", make_clip("wide.mp4", 3), "--frames", 2, "--out", out)
+
+
+def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, make_clip) -> None:
+    picture = tmp_path / "r.png"
+    cv2.imwrite(str(picture), np.full((16, 16, 3), 200, dtype=np.uint8))
+    common = ("--checkpoint", checkpoint, "--frames", 4, "--windows", 2)
+    call(*common, "--out", tmp_path / "a.mp4")
+    call(*common, "--out", tmp_path / "b.mp4", "--reference", picture)
+    assert times(tmp_path / "b.mp4")[0] == 0
+    assert np.abs(pictures(tmp_path / "a.mp4")[0].astype(int) - pictures(tmp_path / "b.mp4")[0]).max() > 5
+    clip = make_clip("c.mp4", 5, (16, 16))
+    call(*common, "--out", tmp_path / "d.mp4", "--reference", clip, "--fps", 25)
+    assert times(tmp_path / "d.mp4") == [Fraction(5 + i, 25) for i in range(4)]
+    cv2.imwrite(str(picture), np.zeros((20, 16, 3), dtype=np.uint8))
+    with pytest.raises(BadArgument, match="are 16x20; this checkpoint makes 16x16"):
+        call(*common, "--out", tmp_path / "b.mp4", "--reference", picture)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "one of --seconds, --frames and --forever"),
+        (("--frames", 3, "--forever"), "one of --seconds, --frames and --forever"),
+        (("--frames", 0), "--frames is 0"),
+        (("--seconds", -2), "--seconds is -2"),
+        (("--frames", 3, "--fps", 0), "--fps is 0"),
+        (("--frames", 3, "--windows", 0), "windows is 0"),
+        (("--frames", 3, "--text", "left"), "does not know 'left'"),
+        (("--frames", 3, "--pipe", "avi"), "--pipe is 'avi'"),
+        (("--frames", 3, "--resume", "none.pt"), "none.pt is not a saved state"),
+        (("--frames", 3, "--out", "-", "--json", "-"), "cannot both go to standard output"),
+    ],
+)
+def test_wrong_arguments_are_told(checkpoint: Path, tmp_path: Path, options: tuple, words: str) -> None:
+    with pytest.raises(BadArgument, match=words):
+        call("--checkpoint", checkpoint, "--out", tmp_path / "a.mp4", *options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quietly(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    running = started("--checkpoint", checkpoint, "--frames", 9, "--out", "-", stdout=subprocess.PIPE)
+    told, errors = running.communicate(timeout=100)
+    assert running.returncode == 0, errors
+    (tmp_path / "a.y4m").write_bytes(told)
+    with av.open(str(tmp_path / "a.y4m")) as container:
+        assert container.streams.video[0].average_rate == 24
+        piped = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(piped) == 9
+    assert b"9 frames" in errors
+    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), RollingWindow())
+    made = [one.frame.pixels.numpy() for one in stream.frames(stream.begin(), 9)]
+    assert max(apart(a.transpose(2, 0, 1), b) for a, b in zip(piped, made, strict=True)) < 2
+    running = started("--checkpoint", checkpoint, "--forever", "--pipe", "rgb24", "--out", "-", "--state",
+                      tmp_path / "s.pt", stdout=subprocess.PIPE)  # fmt: skip
+    assert running.stdout is not None
+    assert len(running.stdout.read(16 * 16 * 3)) == 16 * 16 * 3
+    running.stdout.close()
+    assert running.wait(timeout=100) == 0
+    assert running.stderr is not None
+    assert b"Error" not in running.stderr.read()
+    assert torch.load(tmp_path / "s.pt", weights_only=True)["shown"] >= 1
+
+
+def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(checkpoint: Path, tmp_path: Path) -> None:
+    out, state = tmp_path / "live.mp4", tmp_path / "s.pt"
+    running = started("--checkpoint", checkpoint, "--forever", "--out", out, "--state", state)
+    deadline = time.monotonic() + 100
+    while not (out.exists() and out.stat().st_size > 5000) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait(timeout=60) == 0
+    made = times(out)
+    assert made == [Fraction(i, 24) for i in range(len(made))]
+    assert torch.load(state, weights_only=True)["shown"] == len(made) > 0
+    call("--checkpoint", checkpoint, "--frames", 2, "--resume", state, "--out", tmp_path / "next.mp4")
+    assert times(tmp_path / "next.mp4")[0] == Fraction(len(made), 24)

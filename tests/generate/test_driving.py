@@ -1,0 +1,86 @@
+"""Driving pictures: the right one for each time, and none taken before it is needed."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from legato.errors import BadArgument
+from legato.generate.driving import Drive
+
+
+def picture(value: float) -> Tensor:
+    return torch.full((3, 2, 2), float(value))
+
+
+class Driver:
+    """Pictures whose value is their time, and a count of how many were taken."""
+
+    def __init__(self, seconds: list[float]):
+        self.seconds, self.taken = seconds, 0
+
+    def __iter__(self) -> Iterator[tuple[float, Tensor]]:
+        for at in self.seconds:
+            self.taken += 1
+            yield at, picture(at)
+
+
+def asked(drive: Drive, *times: float) -> list[float]:
+    return drive.at(torch.tensor(times, dtype=torch.float64))[0][:, 0, 0, 0].tolist()
+
+
+def test_nearest_and_linear_at_any_rate() -> None:
+    seconds = [0.0, 0.25, 0.5, 1.0]
+    times = (0.0, 0.1, 0.125, 0.2, 0.5, 0.7, 0.8, 1.0)
+    assert asked(Drive(Driver(seconds)), *times) == [0.0, 0.0, 0.0, 0.25, 0.5, 0.5, 1.0, 1.0]
+    linear = asked(Drive(Driver(seconds), between="linear"), *times)
+    assert linear == pytest.approx(times, abs=1e-6)
+    skipped = asked(Drive(Driver([0.0, 0.1, 0.2, 0.3, 0.4])), 0.0, 0.31)
+    assert skipped == pytest.approx([0.0, 0.3])
+
+
+def test_the_first_picture_holds_before_it_and_the_last_after_it() -> None:
+    drive = Drive(Driver([1.0, 2.0]))
+    pictures, state = drive.at(torch.tensor([0.0, 0.9, 1.9, 2.0], dtype=torch.float64))
+    assert pictures[:, 0, 0, 0].tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert state.end_seconds is None
+    pictures, state = drive.at(torch.tensor([5.0], dtype=torch.float64), state)
+    assert pictures[:, 0, 0, 0].tolist() == [2.0]
+    assert state.end_seconds == 2.0
+
+
+def test_no_picture_is_taken_before_it_is_needed_and_two_at_most_are_kept() -> None:
+    driver = Driver([i / 10 for i in range(1000)])
+    drive, state = Drive(driver), None
+    for first in range(0, 60, 4):
+        times = torch.arange(first, first + 4, dtype=torch.float64) / 20
+        _, state = drive.at(times, state)
+        assert driver.taken == -(-(first + 3) // 2) + 1
+        assert len(state.pictures) <= 2
+
+
+def test_a_driver_that_begins_anew_goes_on_where_the_state_stood() -> None:
+    seconds = [i / 7 for i in range(40)]
+    times = torch.arange(40, dtype=torch.float64) / 11
+    whole, _ = Drive(Driver(seconds), between="linear").at(times)
+    _, state = Drive(Driver(seconds), between="linear").at(times[:13])
+    rest, _ = Drive(Driver(seconds), between="linear").at(times[13:], state)
+    assert torch.equal(rest, whole[13:])
+    live, _ = Drive(Driver([t for t in seconds if t > float(state.seconds[-1])]), between="linear").at(
+        times[13:], state
+    )
+    assert torch.equal(live, whole[13:])
+
+
+def test_what_no_driver_may_do_is_told() -> None:
+    with pytest.raises(BadArgument, match="no picture"):
+        asked(Drive([]), 0.0)
+    with pytest.raises(BadArgument, match=r"0\.1 s follows one at 0\.2 s"):
+        asked(Drive([(0.0, picture(0)), (0.2, picture(1)), (0.1, picture(2))]), 0.5)
+    with pytest.raises(BadArgument, match=r"at 0\.1 s is \(3, 4, 4\)"):
+        asked(Drive(iter([(0.0, picture(0)), (0.1, torch.zeros(3, 4, 4))])), 0.5)
+    with pytest.raises(BadArgument, match="between is 'cubic'"):
+        Drive([], between="cubic")
+    with pytest.raises(BadArgument, match="at_end is 'loop'"):
+        Drive([], at_end="loop")
