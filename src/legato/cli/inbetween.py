@@ -32,7 +32,7 @@ def inbetween(
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     out: Annotated[Path, typer.Option(help="A video, or numbered pictures as frames/%05d.png.")] = Path("between.mp4"),
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="A video from which keys come back bit for bit.")
+        bool, typer.Option("--lossless", help="Keys come back from a video bit for bit.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (PNG).")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,

@@ -120,7 +120,7 @@ def write_video(
             looks at no later frames then, so a file takes some more bytes.
 
     Raises:
-        UnsupportedOutput: another ending, sound or losslessness that the format does not hold, or a GIF that is to grow.
+        UnsupportedOutput: another ending, what the format does not hold (sound, losslessness), or a GIF that grows.
         BadArgument: no frames, sizes that change, times that fall, start before 0, or are too close for
             the format.
         VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
