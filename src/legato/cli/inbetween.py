@@ -31,9 +31,7 @@ def inbetween(
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     out: Annotated[Path, typer.Option(help="A video, or numbered pictures as frames/%05d.png.")] = Path("between.mp4"),
-    lossless: Annotated[
-        bool, typer.Option("--lossless", help="Keys come back from a video bit for bit.")
-    ] = False,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Keys come back from a video bit for bit.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (PNG).")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
