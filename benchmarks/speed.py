@@ -4,7 +4,8 @@
 
 The physical speed is random and hidden in training, so a model draws one for each sample.
 
-- `free`: straight lines at 15, 20, 30, 45 and 60 frames a second (20 and 45 were never evenly timed in training). The
+- `free`: straight lines at 15, 20, 30, 45 and 60 frames a second (recipes/physics-flow.yaml shows no
+  even 20 and 45). The
   median displacement per frame has to grow with the interval: slope of its logarithm on that of the interval, with
   a bootstrap interval and R^2 over the medians; and speeds have to spread as the data's do (quartile ratio, and the
   Kolmogorov-Smirnov distance).

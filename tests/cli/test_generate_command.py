@@ -98,3 +98,13 @@ def test_wrong_arguments_are_told(trained: Path, tmp_path: Path, options: tuple,
     with pytest.raises(BadArgument, match=words):
         call("generate", "--checkpoint", trained, "--steps", 1, "--out", tmp_path / "a.mp4", "--quiet", *options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_refiner_that_does_not_fit_is_told_before_generating(trained: Path, tmp_path: Path) -> None:
+    for refiner, words in ((trained, "is no refiner"), ("puppet-inbetween", "works at 64x64")):
+        with pytest.raises(BadArgument, match=words):
+            call("generate", "--checkpoint", trained, "--keyframe-seconds", 0.5, "--refiner", refiner, "--out",
+                 tmp_path / "v.mp4")  # fmt: skip
+    with pytest.raises(BadArgument, match="more than 0"):
+        call("generate", "--checkpoint", trained, "--keyframe-seconds", 0, "--out", tmp_path / "v.mp4")
+    assert not list(tmp_path.iterdir())

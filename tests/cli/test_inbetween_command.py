@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
-from legato.errors import BadArgument, VideoError
+from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
@@ -181,3 +181,8 @@ def test_a_file_that_is_no_picture_is_named(drawings: list[Path], tmp_path: Path
         (tmp_path / "board.yaml").write_text(wrong)
         with pytest.raises(BadArgument, match="storyboard"):
             call(tmp_path / "board.yaml")
+
+
+def test_an_ending_that_is_no_video_is_refused_before_work(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedOutput, match="expected one of"):
+        call("--key", "0=nowhere.png", "--key", "1=nowhere.png", "--out", tmp_path / "v.txt")

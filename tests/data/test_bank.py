@@ -63,6 +63,13 @@ def test_the_same_number_gives_the_same_batch(physics: str) -> None:
     assert a.frames.shape != other.frames.shape or not torch.equal(a.frames, other.frames)
 
 
+def test_only_the_strides_asked_for_are_taken(physics: str) -> None:
+    for number in range(4):
+        a, b = Bank(physics, 40, (4,), strides=(1,))(number), Bank(physics, 40, (4,), strides=(1, 3))(number)
+        assert float(a.seconds[:, -1].max()) < 3 / 15 + 1e-9
+        assert a.frames.shape == b.frames.shape
+
+
 def test_unknown_rates_count_frames(physics: str) -> None:
     batch = Bank(physics, 40, (8,), unknown=1.0)(0)
     assert not batch.rate_known.any()
@@ -92,6 +99,8 @@ def test_wrong_banks_are_refused(physics: str, tmp_path: Path) -> None:
         Bank(str(tmp_path))
     with pytest.raises(BadArgument, match="have 12 frames"):
         Bank(physics, lengths=(13,))
+    with pytest.raises(BadArgument, match="1 among them"):
+        Bank(physics, lengths=(8,), strides=(2,))
     with pytest.raises(BadArgument, match="no drive"):
         Bank(physics, lengths=(8,), drive=0.5)
     with pytest.raises(BadArgument, match="exists"):

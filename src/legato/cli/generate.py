@@ -12,6 +12,7 @@ from legato.errors import BadArgument
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from legato.generate import VideoGenerator
     from legato.generate.objectives import Objective
     from legato.generate.samplers import Sampler
     from legato.video import Timeline
@@ -61,6 +62,7 @@ def generate(
     from legato.generate.generator import Ask, VideoGenerator
     from legato.report.sheets import contact_sheet
     from legato.video import Frames, write_video
+    from legato.video.write import check_ending
 
     if count < 1 or scale < 1:
         raise BadArgument(f"--count is {count} and --scale {scale}; expected at least 1")
@@ -68,7 +70,9 @@ def generate(
     generator = VideoGenerator.from_pretrained(checkpoint)
     made_sampler = named_sampler(sampler, steps, generator.objective)
     number = class_number(label, generator.classes)
-    sparse = world if keyframe_seconds is None else keyframes_of(world, keyframe_seconds)
+    sparse, second = world, None
+    if keyframe_seconds is not None:
+        sparse, second = keyframes_of(world, keyframe_seconds), fitting_refiner(refiner, generator)
     ask = Ask(
         sparse.seconds.repeat(count, 1),
         range(seed, seed + count),
@@ -77,14 +81,13 @@ def generate(
         guidance=guidance,
     )
     generator.check(ask)
-    if out.suffix.lower() not in (".mp4", ".webm", ".gif", ".mkv", ".mov", ".m4v"):
-        raise BadArgument(f"--out is {out}; expected a video's ending: .mp4, .webm or .gif")
+    check_ending(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with stepped(made_sampler, quiet) as told:
         clips = signal_to_pixels(generator.sample(ask, made_sampler, told))
-    if keyframe_seconds is not None:
-        clips = filled(clips, sparse, world, refiner, text or "")
+    if second is not None:
+        clips = filled(clips, sparse, world, second, text or "")
     took = time.monotonic() - begun
     base = time_base(shown)
     files = []
@@ -173,18 +176,37 @@ def keyframes_of(world: "Timeline", every_seconds: float) -> "Timeline":
     return Timeline((*chosen, world.times[-1]) if len(world) > 1 else tuple(chosen))
 
 
-def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: str, text: str) -> "Tensor":
+def fitting_refiner(name: str, generator: "VideoGenerator") -> "VideoGenerator":
+    """A refiner of what the generator makes.
+
+    Raises:
+        ModelNotFound: there is none of that name.
+        BadArgument: it is no refiner, or works at another size.
+    """
+    from legato.generate.generator import VideoGenerator
+    from legato.generate.refine import Refinement
+
+    refiner = VideoGenerator.from_pretrained(name)
+    if not isinstance(refiner.objective, Refinement):
+        raise BadArgument(f"--refiner {name} is no refiner; puppet-inbetween is one")
+    if (refiner.height, refiner.width) != (generator.height, generator.width):
+        raise BadArgument(
+            f"--refiner {name} works at {refiner.width}x{refiner.height}; the checkpoint makes "
+            f"{generator.width}x{generator.height}"
+        )
+    return refiner
+
+
+def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "VideoGenerator", text: str) -> "Tensor":
     """Clips at the keys' times filled in to all times by a refiner."""
     import torch
 
-    from legato.generate.generator import VideoGenerator
     from legato.generate.storyboard import Key, Storyboard, refined_between_keys
 
-    model = VideoGenerator.from_pretrained(refiner)
     made = []
     for clip in clips:
         board = Storyboard(tuple(Key(at, picture) for at, picture in zip(keys, clip, strict=True)))
-        made.append(refined_between_keys(board, world, model, text=text).pixels)
+        made.append(refined_between_keys(board, world, refiner, text=text).pixels)
     return torch.stack(made)
 
 

@@ -44,12 +44,15 @@ def inbetween(
     from legato.report.sheets import contact_sheet
     from legato.video import write_video
     from legato.video.still import is_pattern, write_pictures
+    from legato.video.write import check_ending
 
     ways = {"flow": FlowInterpolator, "linear": LinearInterpolator}
     if interpolator not in ways:
         raise BadArgument(f"--interpolator is '{interpolator}'; expected {' or '.join(ways)}")
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
+    if not is_pattern(out):
+        check_ending(out)
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(fps)
     begun = time.monotonic()

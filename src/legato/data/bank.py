@@ -32,6 +32,7 @@ class Bank(Source):
         folder: of the bank.
         frames_per_batch: clips times frames; a batch has clips of one length.
         lengths: of clips in frames, one drawn for each batch.
+        strides: every n-th frame, one drawn for each clip out of those that leave it long enough.
         unknown: share of clips whose rate is hidden: their seconds count frames at 30 a second.
         scrambled: tell every clip the times of another, a control.
         drive: share of batches that have the bank's drive.
@@ -41,6 +42,7 @@ class Bank(Source):
     folder: str
     frames_per_batch: int = 256
     lengths: tuple[int, ...] = (8, 16, 32)
+    strides: tuple[int, ...] = (1, 2, 3, 4)
     unknown: float = 0.0
     scrambled: bool = False
     drive: float = 0.0
@@ -53,6 +55,8 @@ class Bank(Source):
                 f"lengths {self.lengths} and {self.frames_per_batch} frames a batch; the clips of {self.folder} have "
                 f"{longest} frames, and a batch needs one clip or more"
             )
+        if 1 not in self.strides or min(self.strides) < 1:
+            raise BadArgument(f"strides are {self.strides}; expected whole numbers from 1 on, 1 among them")
         if self.drive and "drive" not in self._arrays:
             raise BadArgument(f"the bank {self.folder} has no drive; leave out data.drive, or write it with drive")
 
@@ -65,7 +69,7 @@ class Bank(Source):
         driven = numbers.random() < self.drive
         clips = numbers.integers(len(stored), size=count)
         spare = stored.shape[1] - 1
-        strides = numbers.integers(1, max(1, spare // (length - 1)) + 1, size=count)
+        strides = numbers.choice([n for n in self.strides if n * (length - 1) <= spare], size=count)
         free = spare - strides * (length - 1)
         text = tuple(self._text[clip] for clip in clips)
         anywhere = np.array([driven or not words for words in text])

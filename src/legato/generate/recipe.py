@@ -27,6 +27,7 @@ from legato.generate.latents import load_latents
 from legato.generate.objectives import NoiseLevels
 from legato.generate.refine import Refinement
 from legato.generate.training import Training
+from legato.yaml_file import read_yaml
 
 __all__ = ["SOURCES", "Recipe", "read_recipe"]
 
@@ -62,12 +63,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     import yaml
 
-    try:
-        written = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadArgument(f"the recipe {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise BadArgument(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    written = read_yaml(path, "recipe")
     if not isinstance(written, dict):
         raise BadArgument(f"the recipe {path} is not a mapping; expected the sections {', '.join(SECTIONS)}")
     for override in overrides:

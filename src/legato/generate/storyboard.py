@@ -19,6 +19,7 @@ from legato.generate.samplers import MultiLevel
 from legato.motion.interpolate import Interpolator
 from legato.video import Frames, Timeline
 from legato.video.still import read_picture
+from legato.yaml_file import read_yaml
 
 __all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys"]
 
@@ -109,14 +110,7 @@ def read_storyboard(path: Path) -> Storyboard:
         BadArgument: the file or an entry is wrong; it is named.
         VideoError: an image cannot be read.
     """
-    import yaml
-
-    try:
-        written = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadArgument(f"the storyboard {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise BadArgument(f"the storyboard {path} is not YAML: {' '.join(str(error).split())}") from error
+    written = read_yaml(path, "storyboard")
     if not isinstance(written, list):
         raise BadArgument(f"the storyboard {path} is not a list of pictures, each with time and image")
     return Storyboard(tuple(_key(path, number, entry) for number, entry in enumerate(written)))

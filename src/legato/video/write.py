@@ -30,7 +30,7 @@ from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.video.decode import Source
 from legato.video.frames import Frame, Frames
 
-__all__ = ["write_video"]
+__all__ = ["check_ending", "write_video"]
 
 _BT709, _RGB = 1, 0
 _MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 2**31 - 1
@@ -91,6 +91,18 @@ _KINDS = {
 }
 
 
+def check_ending(path: str | Path) -> None:
+    """Raise `UnsupportedOutput` where `write_video` knows no format by the path's ending: before long work."""
+    _kind_of(Path(path))
+
+
+def _kind_of(path: Path) -> _Kind:
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; expected one of {', '.join(_KINDS)}")
+    return kind
+
+
 def write_video(
     frames: Frames | Iterable[Frame],
     path: str | Path,
@@ -126,9 +138,7 @@ def write_video(
         VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
     """
     path = Path(path)
-    kind = _KINDS.get(path.suffix.lower())
-    if kind is None:
-        raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; expected one of {', '.join(_KINDS)}")
+    kind = _kind_of(path)
     if kind.codec == "gif" and audio_from is not None:
         raise UnsupportedOutput(f"{path}: a GIF holds no sound; leave audio_from out, or write .mp4")
     if lossless:
