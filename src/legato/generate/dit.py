@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
@@ -87,6 +88,8 @@ class VideoDiT(
         drive_stride: how many times larger they are than x: 1 beside pixels, the latents' stride beside latents.
         frames: of the learned positions.
         zero_positions: start them at zero.
+        motion: tokens also see by how much their patch changed since the frame before, per thirtieth of a second: how
+            fast given frames move is read there instead of by comparing tokens.
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
             values as a token, a clean clip is easier to say than a field that has the noise in it.
 
@@ -112,6 +115,7 @@ class VideoDiT(
         drive_stride: int = 1,
         frames: int = 16,
         zero_positions: bool = False,
+        motion: bool = False,
         pull: bool = False,
     ):
         super().__init__()
@@ -147,6 +151,7 @@ class VideoDiT(
         added = clock in ("seconds", "both", "index")
         self.sines = SecondsEmbedding(width, textbook=clock == "index") if added else None
         self.frame_positions = FramePositions(width, frames, zero_init=zero_positions) if clock == "learned" else None
+        self.motion = nn.Linear(values, width) if motion else None
         self.pull = nn.Linear(width, 1) if pull else None
         self._initialise()
 
@@ -157,8 +162,9 @@ class VideoDiT(
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         silent: list[Any] = [self.condition[1], self.final_condition[1], self.project]
-        for layer in silent + ([self.pull] if self.pull else []):
-            nn.init.zeros_(layer.weight)
+        for layer in [*silent, self.motion, self.pull]:
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
 
     def forward(
         self,
@@ -191,11 +197,15 @@ class VideoDiT(
         """
         b, t, _, height, width = x.shape
         self._check(x, seconds, noise, labels, drive, text)
-        h = self.embed(patched(x, self.patch_px))  # (b, t, patches, width)
+        patches = patched(x, self.patch_px)  # (b, t, patches, values)
+        h = self.embed(patches)  # (b, t, patches, width)
         rows, columns = height // self.patch_px, width // self.patch_px
         h = h + grid_embedding(rows, columns, self.width).to(h)
         if known is not None:
             h = h + known[:, :, None, None] * self.known
+        if self.motion is not None and t > 1:
+            thirtieths = (seconds.diff(dim=1) * 30).to(h.dtype)[:, :, None, None]
+            h = h + self.motion(F.pad(patches.diff(dim=1) / thirtieths, (0, 0, 0, 0, 1, 0)))
         if self.drive is not None and self.no_drive is not None:
             h = h + self._driven(drive, drive_known, x, h)
         h = self._clocked(h, seconds)

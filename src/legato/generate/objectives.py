@@ -146,10 +146,9 @@ class NoiseObjective(Objective):
     ) -> Task:
         """See `Objective`."""
         b, t = seconds.shape
-        if self.hidden:
-            noise = torch.rand(b, 1, generator=numbers).expand(b, t)
-        else:
-            noise = random_levels(levels, b, t, numbers)
+        noise = random_levels(levels, b, t, numbers)
+        if self.hidden:  # one level for a clip
+            noise = noise[:, :1].expand(b, t)
         given = random_known(b, t, known, numbers).to(clean.device)
         epsilon = torch.randn(clean.shape, generator=numbers).to(clean.device)
         noise = noise.to(clean.device)
@@ -169,13 +168,18 @@ class FlowMatching(NoiseObjective):
     Attributes:
         prediction: whether the model says the `clean` clip or the `velocity`.
         least_noise: levels under it count as it, where a velocity is computed from a clean prediction.
+        shift: of a sampler's steps, see `legato.generate.samplers.Euler`; a model that was trained on much noise, since
+            few numbers decide a clip of many, is to be sampled with finer steps there.
     """
 
     prediction: str = "clean"
     least_noise: float = 0.1
+    shift: float = 1.0
 
     def __post_init__(self) -> None:
         _check_prediction(self.prediction, ("clean", "velocity"))
+        if not self.shift > 0:
+            raise BadArgument(f"objective.shift is {self.shift}; expected more than 0, 1 for even steps")
 
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `Objective`."""

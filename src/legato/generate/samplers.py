@@ -280,8 +280,10 @@ class MultiLevel(Sampler):
 
 def default_sampler(objective: Objective, count: int | None = None) -> Sampler:
     """What fits the objective."""
-    kinds: dict[type[Objective], type[Euler | DiffusersSampler | FieldDescent | MultiLevel]] = {
-        FlowMatching: Euler, Diffusion: DiffusersSampler, Equilibrium: FieldDescent, Refinement: MultiLevel,
+    if isinstance(objective, FlowMatching):
+        return Euler(count or Euler.count, objective.shift)
+    kinds: dict[type[Objective], type[DiffusersSampler | FieldDescent | MultiLevel]] = {
+        Diffusion: DiffusersSampler, Equilibrium: FieldDescent, Refinement: MultiLevel,
     }  # fmt: skip
     kind = kinds[type(objective)]
     return kind() if count is None else kind(count)
