@@ -6,7 +6,7 @@ import torch
 from legato.clock import load_older
 from legato.errors import BadArgument
 from legato.generate import VideoDiT
-from legato.generate.dit import SIZES
+from legato.generate.dit import MOTION_GAIN, SIZES
 from legato.nn import patched
 
 
@@ -140,18 +140,22 @@ def test_what_does_not_fit_is_told() -> None:
         said(small(text_bytes=16), clip(), times(), text=("x" * 40, ""))
 
 
-def test_what_moves_evenly_is_seen_to_move_evenly_at_any_rate() -> None:
+def test_what_moves_evenly_is_seen_to_move_evenly_at_any_rate_and_noise_does_not_move() -> None:
     model = small(motion=True)
     seen: list[torch.Tensor] = []
     assert model.motion is not None
     model.motion.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.41]], dtype=torch.float64)
     velocity = clip(1, 1)
-    said(model, velocity * seconds.float()[:, :, None, None, None], seconds)
-    (patches,) = seen
-    assert float(patches[:, 0].abs().max()) == 0.0  # nothing came before
-    expected = patched(velocity, 4) / 30
-    torch.testing.assert_close(patches[:, 1:], expected.expand_as(patches[:, 1:]), atol=1e-5, rtol=1e-4)
+    x = velocity * seconds.float()[:, :, None, None, None]
+    noise = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.5]])
+    with torch.no_grad():
+        model(x, seconds=seconds, noise=noise)
+    (moved,) = seen
+    assert float(moved[:, 0].abs().max()) == 0.0  # nothing came before
+    assert float(moved[:, 3:].abs().max()) == 0.0  # noise, or after noise
+    expected = MOTION_GAIN * patched(velocity, 4) / 30
+    torch.testing.assert_close(moved[:, 1:3], expected.expand_as(moved[:, 1:3]), atol=1e-4, rtol=1e-4)
 
 
 def test_an_older_model_that_begins_to_see_motion_goes_on_as_it_was() -> None:

@@ -25,6 +25,7 @@ __all__ = ["CLOCKS", "SIZES", "VideoDiT"]
 
 CLOCKS = ("rotary", "seconds", "both", "index", "learned", "none")
 NOISES = ("frame", "sample", "hidden")
+MOTION_GAIN = 4.0  # a thirtieth of a second changes a patch by about a quarter of its spread
 Video = Float[Tensor, "batch time channels height width"]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -88,8 +89,9 @@ class VideoDiT(
         drive_stride: how many times larger they are than x: 1 beside pixels, the latents' stride beside latents.
         frames: of the learned positions.
         zero_positions: start them at zero.
-        motion: tokens also see by how much their patch changed since the frame before, per thirtieth of a second: how
-            fast given frames move is read there instead of by comparing tokens.
+        motion: tokens also see by how much their patch changed since the frame before, per thirtieth of a second and
+            as far as both frames are clear of noise: how fast given frames move is read there instead of by comparing
+            tokens.
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
             values as a token, a clean clip is easier to say than a field that has the noise in it.
 
@@ -204,8 +206,7 @@ class VideoDiT(
         if known is not None:
             h = h + known[:, :, None, None] * self.known
         if self.motion is not None and t > 1:
-            thirtieths = (seconds.diff(dim=1) * 30).to(h.dtype)[:, :, None, None]
-            h = h + self.motion(F.pad(patches.diff(dim=1) / thirtieths, (0, 0, 0, 0, 1, 0)))
+            h = h + self.motion(self._moved(patches, seconds, noise))
         if self.drive is not None and self.no_drive is not None:
             h = h + self._driven(drive, drive_known, x, h)
         h = self._clocked(h, seconds)
@@ -238,6 +239,14 @@ class VideoDiT(
         if self.frame_positions is not None:
             return h + self.frame_positions.at(h.shape[1])[..., 0].transpose(2, 3).to(h.dtype)
         return h
+
+    def _moved(self, patches: Tensor, seconds: Tensor, noise: Tensor | None) -> Float[Tensor, "batch time patches values"]:
+        """Change of each patch since the frame before, as far as both frames are to be believed."""
+        change = patches.diff(dim=1) / (seconds.diff(dim=1) * 30).to(patches.dtype)[:, :, None, None]
+        if noise is not None:
+            clear = 1 - (noise if noise.ndim == 2 else noise[:, None].expand(seconds.shape))
+            change = change * (clear[:, 1:] * clear[:, :-1])[:, :, None, None]
+        return MOTION_GAIN * F.pad(change, (0, 0, 0, 0, 1, 0))
 
     def _driven(self, drive: Tensor | None, drive_known: Tensor | None, x: Tensor, h: Tensor) -> Tensor:
         assert self.drive is not None
