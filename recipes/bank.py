@@ -25,7 +25,7 @@ SOURCES = {
     "puppets": ("puppets", Puppets(64, 576, (48,), (0.8, 3.2), drive=1.0, drive_px=16, anywhere=False, seed=2)),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
 }
-BATCHES = {"physics": 200, "puppets": 500, "signs": 150}
+BATCHES = {"physics": 600, "puppets": 500, "signs": 150}
 
 
 def main() -> None:

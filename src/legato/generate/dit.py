@@ -206,7 +206,7 @@ class VideoDiT(
         if known is not None:
             h = h + known[:, :, None, None] * self.known
         if self.motion is not None and t > 1:
-            h = h + self.motion(self._moved(patches, seconds, noise))
+            h = h + self.motion(self._moved(patches, seconds, noise, known))
         if self.drive is not None and self.no_drive is not None:
             h = h + self._driven(drive, drive_known, x, h)
         h = self._clocked(h, seconds)
@@ -240,12 +240,15 @@ class VideoDiT(
             return h + self.frame_positions.at(h.shape[1])[..., 0].transpose(2, 3).to(h.dtype)
         return h
 
-    def _moved(self, patches: Tensor, seconds: Tensor, noise: Tensor | None) -> Float[Tensor, "batch time patches values"]:
-        """Change of each patch since the frame before, as far as both frames are to be believed."""
-        change = patches.diff(dim=1) / (seconds.diff(dim=1) * 30).to(patches.dtype)[:, :, None, None]
+    def _moved(
+        self, patches: Tensor, seconds: Tensor, noise: Tensor | None, known: Tensor | None
+    ) -> Float[Tensor, "batch time patches values"]:
+        """Change of each patch since the frame before, as far as both are clear; untold the noise, given frames are."""
+        clear = seconds.new_zeros(seconds.shape) if known is None else known.to(seconds)
         if noise is not None:
-            clear = 1 - (noise if noise.ndim == 2 else noise[:, None].expand(seconds.shape))
-            change = change * (clear[:, 1:] * clear[:, :-1])[:, :, None, None]
+            clear = (1 - (noise if noise.ndim == 2 else noise[:, None])).to(seconds).expand(seconds.shape)
+        believed = clear[:, 1:] * clear[:, :-1] / (seconds.diff(dim=1) * 30)
+        change = patches.diff(dim=1) * believed[:, :, None, None].to(patches.dtype)
         return MOTION_GAIN * F.pad(change, (0, 0, 0, 0, 1, 0))
 
     def _driven(self, drive: Tensor | None, drive_known: Tensor | None, x: Tensor, h: Tensor) -> Tensor:
