@@ -14,7 +14,7 @@ from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
 from legato.generate.checkpoints import last_checkpoint
-from legato.generate.loss import dispersive_loss
+from legato.generate.loss import dispersive_loss, motion_weights
 from legato.generate.objectives import random_known
 from legato.generate.training import Progress, Training, train
 
@@ -243,6 +243,18 @@ def test_the_dispersive_loss_is_lower_for_features_that_are_farther_apart(recipe
     plain, dispersed = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.dispersive=0.5")
     assert dispersed[0].loss < plain[0].loss
     assert dispersed[-1].loss != plain[-1].loss
+
+
+def test_a_percent_of_the_speed_weighs_the_same_at_any_frame_rate(recipe: Path, tmp_path: Path) -> None:
+    steps = torch.arange(8.0)[None, :, None, None, None] * torch.ones(1, 1, 3, 2, 2)
+    clips = torch.cat([4 * steps, steps, 0 * steps])  # at 15 and at 60 frames a second, and at rest
+    weights = motion_weights(clips)
+    assert float(weights.mean()) == pytest.approx(1.0)
+    errors = weights * (0.01 * clips).square().mean((1, 2, 3, 4))  # a percent too fast
+    assert float(errors[0] / errors[1]) < 2  # instead of 16
+    assert float(weights[2] / weights[1]) < 3
+    plain, relative = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.relative=true")
+    assert relative[0].loss != plain[0].loss
 
 
 def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:

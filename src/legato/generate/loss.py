@@ -12,7 +12,7 @@ from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
 from legato.generate.objectives import NoiseLevels, Objective, masked_mean
 
-__all__ = ["conditions_of", "dispersive_loss", "encoded", "step_loss"]
+__all__ = ["conditions_of", "dispersive_loss", "encoded", "motion_weights", "step_loss"]
 
 
 def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float = 0.5) -> Float[Tensor, ""]:
@@ -23,6 +23,18 @@ def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float 
     flat = features.float().flatten(1)
     apart = torch.cdist(flat, flat).square() / flat.shape[1]
     return (-apart / temperature).exp().mean().log()
+
+
+def motion_weights(clean: Float[Tensor, "batch time *shape"]) -> Float[Tensor, " batch"]:
+    """One over how much each clip changes over time, with mean 1.
+
+    A share of the speed is a distance that goes with the speed and the interval, and its square is what an error is made
+    of: without weights slow clips and high frame rates hardly count. A tenth of the mean change is added, so that clips
+    at rest do not outweigh all others.
+    """
+    change = clean.float().var(1, correction=0).flatten(1).mean(1)
+    weights = 1 / (change + 0.1 * change.mean()).clamp_min(1e-8)
+    return weights / weights.mean()
 
 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
@@ -51,6 +63,7 @@ def step_loss(
     levels: NoiseLevels,
     known: float = 0.0,
     drop: float = 0.0,
+    relative: bool = False,
     teacher: nn.Module | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of one batch.
@@ -64,6 +77,7 @@ def step_loss(
         levels: how noise levels are drawn.
         known: share of clips some of whose frames are given.
         drop: share of samples whose text, class or drive is hidden, each on its own.
+        relative: errors count relative to how much a clip changes, see `motion_weights`.
         teacher: is asked instead of the denoiser itself, where the objective asks.
     """
     clean = batch.frames
@@ -89,4 +103,7 @@ def step_loss(
         return said(x, told, teacher or model)
 
     task = objective.task(clean, batch.seconds, levels, known, numbers, say)
-    return masked_mean(task.error(said(task.x, task.told)), task.counts)
+    error = task.error(said(task.x, task.told))
+    if relative:
+        error = error * motion_weights(clean)[:, None]
+    return masked_mean(error, task.counts)

@@ -44,6 +44,8 @@ class Training:
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
         known: share of clips some of whose frames are given.
+        relative: errors count relative to how much a clip changes over time, so that a percent of the speed counts the
+            same at any speed and frame rate.
         dispersive: weight of `dispersive_loss` on the features after a quarter of the blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
@@ -67,6 +69,7 @@ class Training:
     levels: NoiseLevels = field(default_factory=NoiseLevels)
     drop: float = 0.1
     known: float = 0.0
+    relative: bool = False
     dispersive: float = 0.0
     checkpoint_every: int = 200
     keep: int = 2
@@ -217,7 +220,8 @@ def train(
             with accelerator.autocast():
                 loss = step_loss(
                     wrapped, generator.objective, batch, numbers, takes=takes, levels=settings.levels,
-                    known=settings.known, drop=settings.drop, teacher=teacher,
+                    known=settings.known, drop=settings.drop, relative=settings.relative,
+                    teacher=teacher,
                 )  # fmt: skip
                 if settings.dispersive:
                     loss = loss + settings.dispersive * dispersive_loss(middle.pop())
