@@ -28,9 +28,9 @@ def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float 
 def motion_weights(clean: Float[Tensor, "batch time *shape"]) -> Float[Tensor, " batch"]:
     """One over how much each clip changes over time, with mean 1.
 
-    A share of the speed is a distance that goes with the speed and the interval, and its square is what an error is made
-    of: without weights slow clips and high frame rates hardly count. A tenth of the mean change is added, so that clips
-    at rest do not outweigh all others.
+    A percent of the speed is a distance that goes with the speed and the interval, and errors are squares of distances:
+    without weights slow clips and high frame rates hardly count. A tenth of the mean change is added, so that clips at
+    rest do not outweigh all others.
     """
     change = clean.float().var(1, correction=0).flatten(1).mean(1)
     weights = 1 / (change + 0.1 * change.mean()).clamp_min(1e-8)
