@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from legato.cli.app import app, register
 from legato.errors import BadArgument
 from legato.generate import VideoGenerator
+from legato.generate.appearance import Appearance
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.rolling import RollingWindow
 from legato.generate.stream import StreamAsk, VideoStream
@@ -86,14 +87,16 @@ def test_the_file_has_exactly_the_frames_asked_for_at_their_times(checkpoint: Pa
 def test_resumed_is_the_rest_of_the_uninterrupted_stream(checkpoint: Path, tmp_path: Path) -> None:
     state = tmp_path / "s.pt"
     common = ("--checkpoint", checkpoint, "--text", "up down")
-    call(*common, "--frames", 30, "--windows", 3, "--seed", 4, "--context", 1, "--out", tmp_path / "whole.mkv")
-    call(*common, "--frames", 13, "--windows", 3, "--seed", 4, "--context", 1, "--out", tmp_path / "a.mkv",
-         "--state", state)  # fmt: skip
+    common += ("--windows", 3, "--seed", 4, "--context", 1, "--keyframes", 2, "--novelty", 0.1)
+    call(*common, "--frames", 30, "--out", tmp_path / "whole.mkv")
+    call(*common, "--frames", 13, "--out", tmp_path / "a.mkv", "--state", state)
     call("--checkpoint", checkpoint, "--frames", 17, "--out", tmp_path / "b.mkv", "--resume", state)
     assert times(tmp_path / "a.mkv") + times(tmp_path / "b.mkv") == times(tmp_path / "whole.mkv")
     whole, rest = pictures(tmp_path / "whole.mkv"), pictures(tmp_path / "b.mkv")
     errors = [sum(apart(a, b) for a, b in zip(whole[13 - late :], rest, strict=False)) for late in (0, 1)]
     assert errors[0] < 0.8 * errors[1], errors  # what is left is the codec's
+    with pytest.raises(BadArgument, match="--sink is 2 and the saved stream's is 1"):
+        call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--sink", 2, "--out", tmp_path / "c.mp4")
     with pytest.raises(BadArgument, match="--seed is 5 and the saved stream's is 4"):
         call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--seed", 5, "--out", tmp_path / "c.mp4")
     with pytest.raises(BadArgument, match="leave --reference out"):
@@ -136,6 +139,7 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--seconds", -2), "--seconds is -2"),
         (("--frames", 3, "--fps", 0), "--fps is 0"),
         (("--frames", 3, "--windows", 0), "windows is 0"),
+        (("--frames", 3, "--sink", -1), "sink_frames is -1"),
         (("--frames", 3, "--text", "left"), "does not know 'left'"),
         (("--frames", 3, "--pipe", "avi"), "--pipe is 'avi'"),
         (("--frames", 3, "--resume", "none.pt"), "none.pt is not a saved state"),
@@ -160,7 +164,8 @@ def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quiet
         piped = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(piped) == 9
     assert b"9 frames" in errors
-    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), RollingWindow())
+    window = RollingWindow(appearance=Appearance(1))
+    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), window)
     made = [one.frame.pixels.numpy() for one in stream.frames(stream.begin(), 9)]
     assert max(apart(a.transpose(2, 0, 1), b) for a, b in zip(piped, made, strict=True)) < 2
     running = started("--checkpoint", checkpoint, "--forever", "--pipe", "rgb24", "--out", "-", "--state",

@@ -22,7 +22,10 @@ __all__ = ["stream"]
 
 SAVE_EVERY_SECONDS = 5.0
 EARLY_FRAMES = 100  # by then all that a stream loads and keeps is there
-USUAL = {"fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "seed": 0}
+USUAL = {
+    "fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
+    "novelty": 0.3, "seed": 0,
+}  # fmt: skip
 
 
 def stream(
@@ -41,6 +44,13 @@ def stream(
     frames_per_window: Annotated[int | None, typer.Option(help="Frames made at a time; 4, or the state's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or the state's.")] = None,
     context: Annotated[int | None, typer.Option(help="Shown frames kept in view; 0, or the state's.")] = None,
+    sink: Annotated[
+        int | None, typer.Option(help="First frames, or the reference's, kept in view for ever; 1, or the state's.")
+    ] = None,
+    keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0, or the state's.")] = None,
+    novelty: Annotated[
+        float | None, typer.Option(help="How unlike all kept frames those are, 0 to 1; 0.3, or the state's.")
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
         float | None, typer.Option(help="Over 1 the drive counts more, for twice the work.")
@@ -77,6 +87,9 @@ def stream(
         frames_per_window=frames_per_window,
         steps=steps,
         context=context,
+        sink=sink,
+        keyframes=keyframes,
+        novelty=novelty,
         seed=seed,
     )
     generator = VideoGenerator.from_pretrained(checkpoint)
@@ -104,6 +117,8 @@ def stream(
         "frames_per_window": running.window.frames_per_window,
         "steps": running.window.steps,
         "context_frames": running.window.context_frames,
+        "sink_frames": running.window.appearance.sink_frames,
+        "keyframes": running.window.appearance.keyframes,
         "state": None if state is None else str(state),
         "complete": whole,
     }
@@ -277,6 +292,9 @@ def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> 
         "frames_per_window": begun.window.frames_per_window,
         "steps": begun.window.steps,
         "context": begun.window.context_frames,
+        "sink": begun.window.appearance.sink_frames,
+        "keyframes": begun.window.appearance.keyframes,
+        "novelty": begun.window.appearance.novelty,
         "seed": begun.ask.seed,
     }
     for name, value in asked.items():
@@ -298,6 +316,7 @@ def _stream(
     from dataclasses import replace
     from fractions import Fraction
 
+    from legato.generate.appearance import Appearance
     from legato.generate.rolling import RollingWindow
     from legato.generate.stream import StreamAsk, VideoStream
 
@@ -306,7 +325,11 @@ def _stream(
     if begun is None:
         ask = StreamAsk(Fraction(chosen["fps"]).limit_denominator(1001), seed=chosen["seed"])
         window = RollingWindow(
-            chosen["windows"], chosen["frames_per_window"], chosen["steps"], context_frames=chosen["context"]
+            chosen["windows"],
+            chosen["frames_per_window"],
+            chosen["steps"],
+            context_frames=chosen["context"],
+            appearance=Appearance(chosen["sink"], chosen["keyframes"], chosen["novelty"]),
         )
     else:
         ask, window = begun.ask, begun.window
@@ -359,7 +382,8 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
         rate = running.ask.rate
         return Frames(picture[None], torch.tensor([-rate.denominator]), 1 / (rate * rate.denominator))
     with open_video(path) as video:
-        last = deque(video, maxlen=max(1, running.window.context_frames))
+        wanted = max(1, running.window.context_frames, running.window.appearance.sink_frames)
+        last = deque(video, maxlen=wanted)
         pts = torch.tensor([frame.pts for frame in last])
         return Frames(torch.stack([frame.pixels for frame in last]), pts, last[-1].time_base)
 
