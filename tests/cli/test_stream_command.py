@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
-from legato.errors import BadArgument
+from legato.errors import BadArgument, CorruptVideo
 from legato.generate import VideoGenerator
 from legato.generate.appearance import Appearance
 from legato.generate.latents import TinyAutoencoder
@@ -110,8 +112,42 @@ def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path
     assert len(times(out)) == 19  # up to the last of ten pictures at 25 a second
     call("--checkpoint", checkpoint, "--drive", poses, "--frames", 40, "--drive-between", "linear", "--out", out)
     assert len(times(out)) == 40
-    with pytest.raises(BadArgument, match=r"is 64x48.*8x8: crop"):
+    with pytest.raises(BadArgument, match=r"are 64x48.*8x8: crop"):
         call("--checkpoint", checkpoint, "--drive", make_clip("wide.mp4", 3), "--frames", 2, "--out", out)
+
+
+@contextmanager
+def standard_input(told: bytes, ends: bool = True) -> Iterator[None]:
+    """A pipe in the place of standard input, with something in it; its writer may stay."""
+    read, write = os.pipe()
+    before = os.dup(0)
+    os.dup2(read, 0)
+    os.write(write, told)
+    if ends:
+        os.close(write)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        for number in (before, read) if ends else (before, read, write):
+            os.close(number)
+
+
+def test_a_pipe_leads_at_its_rate_ends_the_stream_or_stalls(checkpoint: Path, tmp_path: Path) -> None:
+    rows = [np.full((8, 8, 3), 25 * n, dtype=np.uint8).tobytes() for n in range(10)]
+    common = ("--checkpoint", checkpoint, "--frames", 9, "--windows", 2, "--drive", "-", "--drive-pipe", "rgb24")
+    made = {}
+    for name, count, more in (("a", 10, ()), ("fast", 10, ("--drive-fps", 240)), ("end", 3, ("--drive-end", "end"))):
+        with standard_input(b"".join(rows[:count])):
+            call(*common, *more, "--out", tmp_path / f"{name}.mkv")
+        made[name] = pictures(tmp_path / f"{name}.mkv")
+    assert [len(made[name]) for name in ("a", "fast", "end")] == [9, 9, 3]
+    assert apart(made["a"][8], made["fast"][8]) > 1
+    with standard_input(b"".join(rows[:2]), ends=False):  # and nothing more comes
+        call(*common, "--drive-patience", 0.1, "--out", tmp_path / "live.mkv")
+    assert len(times(tmp_path / "live.mkv")) == 9
+    with standard_input(b"no video\n"), pytest.raises(CorruptVideo, match="expected Y4M"):
+        call(*common, "--drive-pipe", "y4m", "--out", tmp_path / "x.mkv")
 
 
 def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, make_clip) -> None:
@@ -142,6 +178,10 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--frames", 3, "--sink", -1), "sink_frames is -1"),
         (("--frames", 3, "--text", "left"), "does not know 'left'"),
         (("--frames", 3, "--pipe", "avi"), "--pipe is 'avi'"),
+        (("--frames", 3, "--drive", "-", "--drive-pipe", "avi"), "--drive-pipe is 'avi'"),
+        (("--frames", 3, "--drive", "-", "--drive-fps", 0), "--drive-fps is 0"),
+        (("--frames", 3, "--drive", "-", "--drive-patience", -1), "--drive-patience is -1"),
+        (("--frames", 3, "--reference-pose", "p.png"), "give --drive too"),
         (("--frames", 3, "--resume", "none.pt"), "none.pt is not a saved state"),
         (("--frames", 3, "--out", "-", "--json", "-"), "cannot both go to standard output"),
     ],
