@@ -345,8 +345,9 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
     if noise != "frame":
         raise BadArgument(
             f"this checkpoint's model takes its noise level '{noise}', a stream needs one for each frame: train one "
-            "with model.noise=frame and a share of training.levels.staircase, or make overlapping batches "
-            "(legato.generate.strategies), which need no levels by frame and show seams"
+            "with model.noise=frame and a share of training.levels.staircase; or, with one level, fuse context "
+            "windows (legato.generate.fusion.FusedWindows: no seams, but memory grows with the length) or make "
+            "overlapping batches (legato.generate.strategies: bounded, with seams)"
         )
     if generator.latents.stride_frames != 1:
         raise BadArgument(
