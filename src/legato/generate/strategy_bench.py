@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -327,9 +328,9 @@ class PuppetJudge:
     driven: bool = True
     count: int = 0
     _last: list[Tensor] = field(default_factory=list)
-    _second: list[float] = field(default_factory=list)
-    _colour: list[Tensor] = field(default_factory=list)
-    _hands: list[Tensor] = field(default_factory=list)
+    _second: "array[float]" = field(default_factory=lambda: array("d"))  # numbers: tensors would litter the heap
+    _colour: "array[float]" = field(default_factory=lambda: array("d"))
+    _hands: "array[float]" = field(default_factory=lambda: array("d"))
     _truth: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def add(self, pixels: UInt8[Tensor, "3 height width"]) -> None:
@@ -339,8 +340,8 @@ class PuppetJudge:
         if len(self._last) == 3:
             a, b, c = self._last
             self._second.append(float((c - 2 * b + a).abs().mean()))
-        self._colour.append(frame.mean((1, 2)) / 255)
-        self._hands.append(hand_positions(pixels[None])[0] / self.height)
+        self._colour.extend((frame.mean((1, 2)) / 255).tolist())
+        self._hands.extend((hand_positions(pixels[None])[0] / self.height).flatten().tolist())
         self.count += 1
 
     def figures(self, boundaries: list[int]) -> dict[str, Any]:
@@ -351,10 +352,10 @@ class PuppetJudge:
         mean colour of the last sentence differs from that of the first, less what the puppet's does: the largest of
         three channels, as a share of their range. `hand_error` is a share of the height, where both hands are seen.
         """
-        hands = torch.stack(self._hands)
+        hands = torch.tensor(self._hands, dtype=torch.float64).view(-1, 2, 2)
         second = torch.tensor([torch.nan, *self._second, torch.nan])
         told: dict[str, Any] = {"seam": _beside(second, boundaries), "seam_hands": _moves(hands, boundaries)}
-        colour = torch.stack(self._colour)
+        colour = torch.tensor(self._colour, dtype=torch.float32).view(-1, 3)
         own = [self._of_truth(number) for number in range(self.count)]
         sentence = min(self.count // 2, max(1, round(self.puppet.seconds * float(self.rate))))
         if self.driven:
