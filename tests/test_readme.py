@@ -101,7 +101,7 @@ def test_the_guide_to_streaming_works_from_top_to_bottom(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "driven.yaml").write_text(re.search(r"```yaml\n(.*?)```", guide, re.S)[1])  # type: ignore[index]
     commands = [line for block in re.findall(r"```sh\n(.*?)```", guide, re.S) for line in block.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         words = shlex.split(command)[1:]
         if words[0] == "train":  # shorter, and otherwise as it stands
@@ -110,4 +110,4 @@ def test_the_guide_to_streaming_works_from_top_to_bottom(tmp_path: Path, monkeyp
         assert result.exit_code == 0, (command, result.output, result.exception)
     exec(compile(re.findall(r"```python\n(.*?)```", guide, re.S)[0], "stream.md", "exec"), {})
     made = {path.name for path in tmp_path.iterdir()}
-    assert {"live.mp4", "driven.mp4", "first.mp4", "second.mp4", "first.state"} <= made
+    assert {"live.mp4", "driven.mp4", "first.mp4", "second.mp4", "first.state", "bench.json"} <= made

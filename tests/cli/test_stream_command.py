@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,8 +19,9 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
-from legato.errors import BadArgument
+from legato.errors import BadArgument, CorruptVideo
 from legato.generate import VideoGenerator
+from legato.generate.appearance import Appearance
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.rolling import RollingWindow
 from legato.generate.stream import StreamAsk, VideoStream
@@ -86,14 +89,16 @@ def test_the_file_has_exactly_the_frames_asked_for_at_their_times(checkpoint: Pa
 def test_resumed_is_the_rest_of_the_uninterrupted_stream(checkpoint: Path, tmp_path: Path) -> None:
     state = tmp_path / "s.pt"
     common = ("--checkpoint", checkpoint, "--text", "up down")
-    call(*common, "--frames", 30, "--windows", 3, "--seed", 4, "--context", 1, "--out", tmp_path / "whole.mkv")
-    call(*common, "--frames", 13, "--windows", 3, "--seed", 4, "--context", 1, "--out", tmp_path / "a.mkv",
-         "--state", state)  # fmt: skip
+    common += ("--windows", 3, "--seed", 4, "--context", 1, "--keyframes", 2, "--novelty", 0.1)
+    call(*common, "--frames", 30, "--out", tmp_path / "whole.mkv")
+    call(*common, "--frames", 13, "--out", tmp_path / "a.mkv", "--state", state)
     call("--checkpoint", checkpoint, "--frames", 17, "--out", tmp_path / "b.mkv", "--resume", state)
     assert times(tmp_path / "a.mkv") + times(tmp_path / "b.mkv") == times(tmp_path / "whole.mkv")
     whole, rest = pictures(tmp_path / "whole.mkv"), pictures(tmp_path / "b.mkv")
     errors = [sum(apart(a, b) for a, b in zip(whole[13 - late :], rest, strict=False)) for late in (0, 1)]
     assert errors[0] < 0.8 * errors[1], errors  # what is left is the codec's
+    with pytest.raises(BadArgument, match="--sink is 2 and the saved stream's is 1"):
+        call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--sink", 2, "--out", tmp_path / "c.mp4")
     with pytest.raises(BadArgument, match="--seed is 5 and the saved stream's is 4"):
         call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--seed", 5, "--out", tmp_path / "c.mp4")
     with pytest.raises(BadArgument, match="leave --reference out"):
@@ -107,8 +112,42 @@ def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path
     assert len(times(out)) == 19  # up to the last of ten pictures at 25 a second
     call("--checkpoint", checkpoint, "--drive", poses, "--frames", 40, "--drive-between", "linear", "--out", out)
     assert len(times(out)) == 40
-    with pytest.raises(BadArgument, match=r"is 64x48.*8x8: crop"):
+    with pytest.raises(BadArgument, match=r"are 64x48.*8x8: crop"):
         call("--checkpoint", checkpoint, "--drive", make_clip("wide.mp4", 3), "--frames", 2, "--out", out)
+
+
+@contextmanager
+def standard_input(told: bytes, ends: bool = True) -> Iterator[None]:
+    """A pipe in the place of standard input, with something in it; its writer may stay."""
+    read, write = os.pipe()
+    before = os.dup(0)
+    os.dup2(read, 0)
+    os.write(write, told)
+    if ends:
+        os.close(write)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        for number in (before, read) if ends else (before, read, write):
+            os.close(number)
+
+
+def test_a_pipe_leads_at_its_rate_ends_the_stream_or_stalls(checkpoint: Path, tmp_path: Path) -> None:
+    rows = [np.full((8, 8, 3), 25 * n, dtype=np.uint8).tobytes() for n in range(10)]
+    common = ("--checkpoint", checkpoint, "--frames", 9, "--windows", 2, "--drive", "-", "--drive-pipe", "rgb24")
+    made = {}
+    for name, count, more in (("a", 10, ()), ("fast", 10, ("--drive-fps", 240)), ("end", 3, ("--drive-end", "end"))):
+        with standard_input(b"".join(rows[:count])):
+            call(*common, *more, "--out", tmp_path / f"{name}.mkv")
+        made[name] = pictures(tmp_path / f"{name}.mkv")
+    assert [len(made[name]) for name in ("a", "fast", "end")] == [9, 9, 3]
+    assert apart(made["a"][8], made["fast"][8]) > 1
+    with standard_input(b"".join(rows[:2]), ends=False):  # and nothing more comes
+        call(*common, "--drive-patience", 0.1, "--out", tmp_path / "live.mkv")
+    assert len(times(tmp_path / "live.mkv")) == 9
+    with standard_input(b"no video\n"), pytest.raises(CorruptVideo, match="expected Y4M"):
+        call(*common, "--drive-pipe", "y4m", "--out", tmp_path / "x.mkv")
 
 
 def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, make_clip) -> None:
@@ -136,8 +175,13 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--seconds", -2), "--seconds is -2"),
         (("--frames", 3, "--fps", 0), "--fps is 0"),
         (("--frames", 3, "--windows", 0), "windows is 0"),
+        (("--frames", 3, "--sink", -1), "sink_frames is -1"),
         (("--frames", 3, "--text", "left"), "does not know 'left'"),
         (("--frames", 3, "--pipe", "avi"), "--pipe is 'avi'"),
+        (("--frames", 3, "--drive", "-", "--drive-pipe", "avi"), "--drive-pipe is 'avi'"),
+        (("--frames", 3, "--drive", "-", "--drive-fps", 0), "--drive-fps is 0"),
+        (("--frames", 3, "--drive", "-", "--drive-patience", -1), "--drive-patience is -1"),
+        (("--frames", 3, "--reference-pose", "p.png"), "give --drive too"),
         (("--frames", 3, "--resume", "none.pt"), "none.pt is not a saved state"),
         (("--frames", 3, "--out", "-", "--json", "-"), "cannot both go to standard output"),
     ],
@@ -160,7 +204,8 @@ def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quiet
         piped = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(piped) == 9
     assert b"9 frames" in errors
-    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), RollingWindow())
+    window = RollingWindow(appearance=Appearance(1))
+    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), window)
     made = [one.frame.pixels.numpy() for one in stream.frames(stream.begin(), 9)]
     assert max(apart(a.transpose(2, 0, 1), b) for a, b in zip(piped, made, strict=True)) < 2
     running = started("--checkpoint", checkpoint, "--forever", "--pipe", "rgb24", "--out", "-", "--state",

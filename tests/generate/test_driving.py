@@ -1,13 +1,15 @@
 """Driving pictures: the right one for each time, and none taken before it is needed."""
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 import torch
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.generate.driving import Drive
+from legato.generate.calibration import Calibration
+from legato.generate.driving import Drive, DriveState
 
 
 def picture(value: float) -> Tensor:
@@ -84,3 +86,55 @@ def test_what_no_driver_may_do_is_told() -> None:
         Drive([], between="cubic")
     with pytest.raises(BadArgument, match="at_end is 'loop'"):
         Drive([], at_end="loop")
+
+
+def test_a_driver_that_stalls_is_waited_for_as_long_as_there_is_patience_and_then_held() -> None:
+    go_on, end = Event(), Event()
+
+    def live() -> Iterator[tuple[float, Tensor]]:
+        yield 0.0, picture(0)
+        yield 1.0, picture(1)
+        go_on.wait(30)
+        for at in (2.0, 3.0, 4.0):
+            yield at, picture(at)
+        end.wait(30)
+
+    drive, times = Drive(live(), patience_seconds=0.2), torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
+    shown, state = drive.at(times)
+    assert shown[:, 0, 0, 0].tolist() == [0, 1, 1, 1]
+    assert not state.ended
+    go_on.set()
+    shown, state = drive.at(torch.tensor([4.0, 5.0], dtype=torch.float64), state)  # 2 and 3 came late and are skipped
+    assert shown[:, 0, 0, 0].tolist() == [4, 4]
+    end.set()
+    shown, state = drive.at(torch.tensor([6.0], dtype=torch.float64), state)
+    assert (shown[0, 0, 0, 0].item(), state.end_seconds) == (4, 4.0)
+    with pytest.raises(ZeroDivisionError):
+        asked(Drive(((n / 0, picture(n)) for n in range(3)), patience_seconds=1.0), 0.0)
+    with pytest.raises(BadArgument, match="patience_seconds is -1"):
+        Drive([], patience_seconds=-1.0)
+
+
+def figure(x: int, y: int, side: int) -> Tensor:
+    """A square on an even ground."""
+    made = torch.full((3, 32, 32), -1.0)
+    made[:, y - side // 2 : y + side // 2, x - side // 2 : x + side // 2] = 0.5
+    return made
+
+
+def test_the_first_picture_is_brought_to_the_references_place_and_size_and_the_rest_with_it() -> None:
+    first, later = figure(10, 12, 4), figure(14, 10, 4)
+    drive = Drive([(0.0, first), (1.0, later)], fit_to=figure(16, 16, 8))
+    shown, state = drive.at(torch.tensor([0.0], dtype=torch.float64))
+    assert float((shown[0] - figure(16, 16, 8)).abs().mean()) < 0.03
+    assert state.calibration is not None
+    assert state.calibration[0] == pytest.approx(2, rel=0.05)
+    resumed = Drive([(0.0, first), (1.0, later)])  # what is kept in the state counts
+    rest, after = resumed.at(torch.tensor([1.0], dtype=torch.float64), DriveState.from_values(dict(vars(state))))
+    assert float((rest[0] - figure(24, 12, 8)).abs().mean()) < 0.03
+    assert after.calibration == state.calibration
+    assert torch.equal(Calibration()(later), later)
+    with pytest.raises(BadArgument, match="first picture shows nothing"):
+        Drive([(0.0, torch.ones(3, 32, 32))], fit_to=first).at(torch.zeros(1, dtype=torch.float64))
+    with pytest.raises(BadArgument, match=r"reference's driving picture is \(3, 2, 2\)"):
+        Drive([(0.0, first)], fit_to=picture(1)).at(torch.zeros(1, dtype=torch.float64))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument, StateMismatch
 from legato.generate import VideoDiT
+from legato.generate.appearance import Appearance
 from legato.generate.objectives import FlowMatching
 from legato.generate.rolling import RollingState, RollingWindow, View
 from legato.generate.samplers import Denoiser, flow_step, noise_at
@@ -82,12 +83,23 @@ def offline(
         first_noisy = before + max(0, tick + 1 - rolling.windows) * rolling.frames_per_window
         context = rolling.context_frames if first_noisy > before else before
         seen = slice(first_noisy - min(context, first_noisy), before + (tick + 1) * rolling.frames_per_window)
+        sinks = min(rolling.appearance.sink_frames, before or first_noisy)
         known = torch.arange(seen.start, seen.stop)[None] < first_noisy
         at = seconds[:, seen]
         driven = torch.arange(seen.start, seen.stop)[None] >= before
         led = pictures(at) * driven[:, :, None, None, None] if drive else None
-        view = View(x[:, seen], at - at[:, :1], known, led, driven & drive)
-        x[:, seen] = flow_step(objective, told(view), x[:, seen], matrix[None, now, seen], matrix[None, now + 1, seen])
+        if sinks:
+            first = slice(max(0, before - sinks), max(0, before - sinks) + sinks)
+            back = torch.arange(sinks, 0, -1, dtype=torch.float64)[None] / RATE
+            at = torch.cat([at[:, :1] - back, at], 1)
+            known = torch.cat([known.new_ones(1, sinks), known], 1)
+            own = pictures(seconds[:, first]) * (0.0 if before else 1.0) if drive else None
+            led = None if led is None or own is None else torch.cat([own, led], 1)
+            driven = torch.cat([driven.new_full((1, sinks), not before), driven], 1)
+        both = [torch.cat([v[:, first], v[:, seen]], 1) if sinks else v[:, seen] for v in (x, matrix[None, now],
+                matrix[None, now + 1])]  # fmt: skip
+        view = View(both[0], at - at[:, :1], known, led, driven & drive)
+        x[:, seen] = flow_step(objective, told(view), *both)[:, sinks:]
     clean = max(0, ticks + 1 - rolling.windows) * rolling.frames_per_window
     return x[:, before : before + clean]
 
@@ -100,6 +112,8 @@ WINDOWS = [
     RollingWindow(2, 3, context_frames=7),
     RollingWindow.shifted(3.0, windows=4, frames_per_window=2, steps=2, context_frames=1),
     RollingWindow(3, 2, levels=(1.0, 0.9, 0.3, 0.0)),
+    RollingWindow(3, 2, context_frames=2, appearance=Appearance(2)),
+    RollingWindow(2, 2, steps=2, appearance=Appearance(1)),
 ]
 
 

@@ -15,6 +15,7 @@ from legato.generate import Ask
 from legato.generate.driving import Drive
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import Euler
+from legato.generate.shelf import Shelf
 from legato.generate.strategies import (
     AllAtOnce,
     IndependentBatches,
@@ -30,7 +31,7 @@ ASK = StreamAsk(Fraction(24), seed=3, text="up down")
 WINDOW = RollingWindow(3, 4, context_frames=2)
 EVERY = [
     AllAtOnce(3), IndependentBatches(8, 3), OverlappingBatches(8, 3, True, 3), OverlappingBatches(8, 4, False, 3),
-    SlidingWindow(WINDOW), Streaming(WINDOW),
+    SlidingWindow(WINDOW), SlidingWindow(WINDOW, offload=True), Streaming(WINDOW),
 ]  # fmt: skip
 
 
@@ -56,9 +57,23 @@ def test_all_at_once_is_the_generators_own_sample() -> None:
 
 def test_precomputed_is_the_stream() -> None:
     for drive in (False, True):
-        options = [{"drive": Drive(pictures(), between="linear")} if drive else {} for _ in range(2)]
+        options = [{"drive": Drive(pictures(), between="linear")} if drive else {} for _ in range(3)]
         a, b = made(SlidingWindow(WINDOW), 22, **options[0]), made(Streaming(WINDOW), 22, **options[1])
         assert int((a.int() - b.int()).abs().max()) <= 1
+        assert torch.equal(made(SlidingWindow(WINDOW, offload=True), 22, **options[2]), b)
+
+
+def test_what_is_put_aside_comes_back() -> None:
+    with Shelf() as shelf:
+        frames = torch.randn(7, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+        shelf.add(frames[:3])
+        assert torch.equal(shelf.part(1, 9), frames[1:3])
+        shelf.add(frames[3:])
+        assert torch.equal(shelf.part(2, 4), frames[2:6])
+        with pytest.raises(BadArgument, match="do not go with"):
+            shelf.add(frames[:, :2])
+        with pytest.raises(BadArgument, match="frame 7 of 7"):
+            shelf.part(7, 1)
 
 
 def test_overlaps_discard_or_fade_between_batches_of_the_same_noise() -> None:

@@ -37,7 +37,7 @@ def options(
 
 def register() -> None:
     """Bring in the verbs; each lives in a module of its own."""
-    from legato.cli import demo, generate, inbetween, inspect, measure, puppets, retime, stream, train, watch
+    from legato.cli import bench, demo, generate, inbetween, inspect, measure, puppets, retime, stream, train, watch
 
     app.command("watch")(watch.watch)
     app.command("inspect")(inspect.inspect)
@@ -48,6 +48,7 @@ def register() -> None:
     app.command("inbetween")(inbetween.inbetween)
     app.command("stream")(stream.stream)
     app.command("train")(train.train)
+    app.add_typer(bench.app, name="bench")
     app.command("demo")(demo.demo)
 
 

@@ -1,7 +1,5 @@
 """`legato stream`: video without end, frame by frame as it is made, in bounded memory."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,24 +13,42 @@ if TYPE_CHECKING:
 
     from legato.generate.driving import Drive
     from legato.generate.generator import VideoGenerator
-    from legato.generate.stream import Made, VideoStream, VideoStreamState
-    from legato.video import Frame, Frames
+    from legato.generate.stream import VideoStream, VideoStreamState
+    from legato.video import Frames
 
 __all__ = ["stream"]
 
-SAVE_EVERY_SECONDS = 5.0
-EARLY_FRAMES = 100  # by then all that a stream loads and keeps is there
-USUAL = {"fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "seed": 0}
+USUAL = {
+    "fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
+    "novelty": 0.3, "seed": 0,
+}  # fmt: skip
 
 
 def stream(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
     text: Annotated[str | None, typer.Option(help="What is to be seen, for generators that read text.")] = None,
     label: Annotated[str | None, typer.Option("--class", help="Number or name of a class.")] = None,
-    drive: Annotated[Path | None, typer.Option(help="A video of pose maps that leads, at any rate.")] = None,
+    drive: Annotated[
+        Path | None, typer.Option(help="A video of pose maps that leads, at any rate; - for standard input.")
+    ] = None,
+    drive_pipe: Annotated[
+        str, typer.Option(help="What comes on standard input: y4m, or rgb24 of the size that the checkpoint takes.")
+    ] = "y4m",
+    drive_fps: Annotated[
+        float | None, typer.Option(help="Driving pictures per second; their own times, or --fps for rgb24, otherwise.")
+    ] = None,
     drive_between: Annotated[str, typer.Option(help="Between driving pictures: nearest or linear.")] = "nearest",
     drive_end: Annotated[str, typer.Option(help="When the drive is over: hold its last picture, or end.")] = "hold",
+    drive_patience: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds to wait for a live drive that stalls, then hold its picture; without end otherwise."
+        ),
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="A picture or a video to go on from.")] = None,
+    reference_pose: Annotated[
+        Path | None, typer.Option(help="The reference's pose map: the drive is brought to its place and size.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="How much to make.")] = None,
     frames: Annotated[int | None, typer.Option(help="How many frames to make, instead of --seconds.")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C or the end of the drive.")] = False,
@@ -41,6 +57,13 @@ def stream(
     frames_per_window: Annotated[int | None, typer.Option(help="Frames made at a time; 4, or the state's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or the state's.")] = None,
     context: Annotated[int | None, typer.Option(help="Shown frames kept in view; 0, or the state's.")] = None,
+    sink: Annotated[
+        int | None, typer.Option(help="First frames, or the reference's, kept in view for ever; 1, or the state's.")
+    ] = None,
+    keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0, or the state's.")] = None,
+    novelty: Annotated[
+        float | None, typer.Option(help="How unlike all kept frames those are, 0 to 1; 0.3, or the state's.")
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
         float | None, typer.Option(help="Over 1 the drive counts more, for twice the work.")
@@ -56,7 +79,9 @@ def stream(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Stream video as it is made: any length, constant memory, exact times."""
+    from legato.cli.driver import Driver
     from legato.cli.generate import class_number
+    from legato.cli.stream_session import Session
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import VideoStreamState
     from legato.video.pipe import PIPE_FORMATS
@@ -77,8 +102,16 @@ def stream(
         frames_per_window=frames_per_window,
         steps=steps,
         context=context,
+        sink=sink,
+        keyframes=keyframes,
+        novelty=novelty,
         seed=seed,
     )
+    driver = None
+    if drive is not None:
+        driver = Driver(drive, drive_pipe, drive_fps, drive_between, drive_end, drive_patience, reference_pose)
+    elif reference_pose is not None:
+        raise BadArgument("--reference-pose fits a drive to the reference; give --drive too")
     generator = VideoGenerator.from_pretrained(checkpoint)
     anew: dict[str, Any] = {
         "text": text,
@@ -86,7 +119,12 @@ def stream(
         "guidance": guidance,
         "drive_guidance": drive_guidance,
     }
-    running = _stream(generator, begun, chosen, anew, _drive(drive, drive_between, drive_end, generator))
+    leading = (
+        None
+        if driver is None
+        else driver.drive(generator, float(chosen["fps"]), None if begun is None else begun.drive)
+    )
+    running = _stream(generator, begun, chosen, anew, leading)
     start = begun or running.begin(None if reference is None else _reference(reference, generator, running))
     count = _count(seconds, frames, running.ask.rate)
     session = Session(state, quiet, count, running.ask.rate)
@@ -104,6 +142,8 @@ def stream(
         "frames_per_window": running.window.frames_per_window,
         "steps": running.window.steps,
         "context_frames": running.window.context_frames,
+        "sink_frames": running.window.appearance.sink_frames,
+        "keyframes": running.window.appearance.keyframes,
         "state": None if state is None else str(state),
         "complete": whole,
     }
@@ -111,154 +151,6 @@ def stream(
         write_json(json, told)
     if json != Path("-"):
         typer.echo(session.summary(str(out), whole), err=out == Path("-"))
-
-
-@dataclass
-class Session:
-    """One run: passes frames on, counts, shows how it goes, saves the state, and ends when it is asked to.
-
-    Attributes:
-        place: where the state goes; nowhere for None.
-        quiet: no progress.
-        count: of frames that are asked for; None without end.
-        rate: frames per second.
-    """
-
-    place: Path | None
-    quiet: bool
-    count: int | None
-    rate: "Fraction"
-    made: int = 0
-    stopped: bool = False
-    latest: "VideoStreamState | None" = None
-    began: float = 0.0
-    first_seconds: float | None = None
-    saved: float = 0.0
-    marked: "tuple[int, VideoStreamState] | None" = None
-    early_bytes: int | None = None
-    peak_bytes: int = 0
-    _tell: Callable[[], None] = field(default=lambda: None, repr=False)
-
-    def run(self, coming: "Iterator[Made]", out: Path, pipe: str) -> bool:
-        """Write what comes; whether all of it was wanted and made.
-
-        The first Ctrl-C ends the stream after the frame at hand, with a whole file and a saved state; a second one
-        ends it at once.
-        """
-        import contextlib
-        import signal
-        import time
-
-        from legato.video import write_video
-        from legato.video.pipe import write_pipe
-
-        self.began = self.saved = time.monotonic()
-        previous = signal.getsignal(signal.SIGINT)
-
-        def stop(*_: object) -> None:
-            self.stopped = True
-            signal.signal(signal.SIGINT, previous)
-
-        with contextlib.ExitStack() as stack:
-            if previous is not None:
-                signal.signal(signal.SIGINT, stop)
-                stack.callback(signal.signal, signal.SIGINT, previous)
-            stack.callback(self.save)
-            stack.enter_context(self._progress())
-            passing = self._passing(coming)
-            if out == Path("-"):
-                sink: Any = stack.enter_context(open(1, "wb", buffering=0, closefd=False))
-                return write_pipe(passing, sink, rate=self.rate, form=pipe) and not self.stopped
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_video(passing, out, growing=True, last_seconds=1 / self.rate)
-            return not self.stopped
-
-    def save(self) -> None:
-        """Save the state after the last frame that was passed on."""
-        if self.place is not None and self.latest is not None:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            self.latest.save(self.place)
-
-    def told(self) -> dict[str, Any]:
-        """Figures of the run."""
-        wall = self._wall()
-        return {
-            "frames": self.made,
-            "seconds": float(self.made / self.rate),
-            "wall_seconds": wall,
-            "first_frame_seconds": self.first_seconds,
-            "real_time_factor": float(self.made / self.rate) / wall if wall else None,
-            "rss_bytes_after_100_frames": self.early_bytes,
-            "peak_rss_bytes": self.peak_bytes,
-            "state_bytes": None if self.latest is None else self.latest.nbytes,
-        }
-
-    def summary(self, out: str, whole: bool) -> str:
-        """One line on the run."""
-        ended = "" if whole else ", ended early"
-        return f"{'standard output' if out == '-' else out}: {self._line()}{ended}"
-
-    def _passing(self, coming: "Iterator[Made]") -> "Iterator[Frame]":
-        for one in coming:
-            if self.first_seconds is None:
-                self.first_seconds = self._wall()
-            yield one.frame
-            self.made += 1  # it is written now: the writer has asked for the next
-            self.latest = one.state
-            self._tell()
-            self._save_now_and_then()
-            if self.stopped:
-                return
-
-    def _save_now_and_then(self) -> None:
-        """Save a state over a second of video back: a file that is killed lacks about its last second."""
-        import time
-
-        assert self.latest is not None
-        if self.place is None or time.monotonic() - self.saved < SAVE_EVERY_SECONDS:
-            return
-        if self.marked is not None and self.made - self.marked[0] <= self.rate + 2:
-            return
-        if self.marked is not None:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            self.marked[1].save(self.place)
-        self.marked, self.saved = (self.made, self.latest), time.monotonic()
-
-    def _progress(self) -> Any:
-        import psutil
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        process = psutil.Process()
-        console = Console(stderr=True)
-        bar = Progress(
-            TextColumn("streaming"),
-            BarColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
-            console=console,
-            disable=self.quiet or not console.is_terminal,
-            transient=True,
-        )
-        task = bar.add_task("", total=self.count, told="")
-
-        def tell() -> None:
-            used = process.memory_info().rss
-            self.early_bytes = used if self.made == EARLY_FRAMES else self.early_bytes
-            self.peak_bytes = max(self.peak_bytes, used)
-            bar.update(task, completed=self.made, told=self._line())
-
-        self._tell = tell
-        return bar
-
-    def _line(self) -> str:
-        shown, wall = float(self.made / self.rate), self._wall()
-        factor = shown / wall if wall else 0.0
-        return f"{self.made} frames, {shown:.2f} s, {factor:.2f} x real time, {self.peak_bytes / 2**20:.0f} MiB"
-
-    def _wall(self) -> float:
-        import time
-
-        return time.monotonic() - self.began
 
 
 def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> dict[str, Any]:
@@ -277,6 +169,9 @@ def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> 
         "frames_per_window": begun.window.frames_per_window,
         "steps": begun.window.steps,
         "context": begun.window.context_frames,
+        "sink": begun.window.appearance.sink_frames,
+        "keyframes": begun.window.appearance.keyframes,
+        "novelty": begun.window.appearance.novelty,
         "seed": begun.ask.seed,
     }
     for name, value in asked.items():
@@ -298,6 +193,7 @@ def _stream(
     from dataclasses import replace
     from fractions import Fraction
 
+    from legato.generate.appearance import Appearance
     from legato.generate.rolling import RollingWindow
     from legato.generate.stream import StreamAsk, VideoStream
 
@@ -306,39 +202,16 @@ def _stream(
     if begun is None:
         ask = StreamAsk(Fraction(chosen["fps"]).limit_denominator(1001), seed=chosen["seed"])
         window = RollingWindow(
-            chosen["windows"], chosen["frames_per_window"], chosen["steps"], context_frames=chosen["context"]
+            chosen["windows"],
+            chosen["frames_per_window"],
+            chosen["steps"],
+            context_frames=chosen["context"],
+            appearance=Appearance(chosen["sink"], chosen["keyframes"], chosen["novelty"]),
         )
     else:
         ask, window = begun.ask, begun.window
     ask = replace(ask, **{name: value for name, value in anew.items() if value is not None})
     return VideoStream(generator, ask, window, drive)
-
-
-def _drive(path: Path | None, between: str, at_end: str, generator: "VideoGenerator") -> "Drive | None":
-    """Pictures of a video with their seconds from its first one."""
-    from legato.data.batch import pixels_to_signal
-    from legato.generate.driving import Drive
-    from legato.generate.stream import drive_side_px
-    from legato.video import open_video
-
-    if path is None:
-        return None
-    height, width = drive_side_px(generator)
-    video = open_video(path, size_px=(height, width))
-    info = video.info
-    if abs(info.width * height - info.height * width) > 0.02 * info.width * height:
-        video.close()
-        raise BadArgument(
-            f"--drive {path} is {info.width}x{info.height}; this checkpoint takes pictures of the shape of {width}x"
-            f"{height}: crop the video"
-        )
-
-    def pictures() -> Iterator[Any]:
-        with video:
-            for frame in video:
-                yield frame.seconds - info.start_seconds, pixels_to_signal(frame.pixels.contiguous())
-
-    return Drive(pictures(), between=between, at_end=at_end)
 
 
 def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") -> "Frames":
@@ -359,7 +232,8 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
         rate = running.ask.rate
         return Frames(picture[None], torch.tensor([-rate.denominator]), 1 / (rate * rate.denominator))
     with open_video(path) as video:
-        last = deque(video, maxlen=max(1, running.window.context_frames))
+        wanted = max(1, running.window.context_frames, running.window.appearance.sink_frames)
+        last = deque(video, maxlen=wanted)
         pts = torch.tensor([frame.pts for frame in last])
         return Frames(torch.stack([frame.pixels for frame in last]), pts, last[-1].time_base)
 

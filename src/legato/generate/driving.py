@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from queue import Empty, Queue
+from threading import Thread
+from time import monotonic
 from typing import Any
 
 import torch
@@ -9,6 +12,7 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument
+from legato.generate.calibration import Calibration
 
 __all__ = ["Drive", "DriveState"]
 
@@ -23,11 +27,13 @@ class DriveState:
         pictures: -1 to 1.
         seconds: of each.
         ended: whether the driver has no more.
+        calibration: scale and shift that its pictures are moved by; None where they are taken as they are.
     """
 
     pictures: Float32[Tensor, "kept channels height width"]
     seconds: Float64[Tensor, " kept"]
     ended: bool = False
+    calibration: tuple[float, float, float] | None = None
 
     @property
     def end_seconds(self) -> float | None:
@@ -43,32 +49,49 @@ class DriveState:
         """
         if set(values) != {f.name for f in fields(cls)}:
             raise BadArgument(f"not the state of a drive; it holds {', '.join(sorted(values))}")
-        return cls(**values)
+        moved = values["calibration"]
+        return cls(**values | {"calibration": None if moved is None else tuple(moved)})
 
 
 class Drive:
     """Gives the picture for any later time, and takes no more from the driver than that needs.
 
-    Before the driver's first picture that one is shown, after its last one the last. A driver that stalls blocks; what
-    it skips is filled by what is nearest in time, or linearly.
+    Before the driver's first picture that one is shown, after its last one the last. What it skips is filled by what
+    is nearest in time, or linearly. A driver that stalls is waited for, without end or as long as there is patience:
+    then its last picture is held, and those that come late are skipped until it has caught up.
 
     Args:
-        pictures: seconds, rising, and the picture, -1 to 1. It is taken from only in `at`.
+        pictures: seconds, rising, and the picture, -1 to 1. It is taken from only in `at`; with patience in a thread,
+            and one picture ahead.
         between: `nearest` in time (the earlier of two as near), or `linear`.
         at_end: whether a stream is to `hold` the last picture, or to `end` with it.
+        patience_seconds: how long `at` waits for what it lacks, once there is a first picture; what is shown then
+            depends on when pictures come.
+        fit_to: the driving picture of a reference, to whose place and size the first picture and all after it are
+            moved, see `Calibration`.
 
     Raises:
         BadArgument: an argument is outside what is said here.
     """
 
     def __init__(
-        self, pictures: Iterable[tuple[float, Picture]], *, between: str = "nearest", at_end: str = "hold"
+        self,
+        pictures: Iterable[tuple[float, Picture]],
+        *,
+        between: str = "nearest",
+        at_end: str = "hold",
+        patience_seconds: float | None = None,
+        fit_to: Float32[Tensor, "reference_channels reference_height reference_width"] | None = None,
     ) -> None:
         for name, value, known in (("between", between, ("nearest", "linear")), ("at_end", at_end, ("hold", "end"))):
             if value not in known:
                 raise BadArgument(f"{name} is '{value}'; expected {' or '.join(known)}")
-        self.between, self.at_end = between, at_end
-        self._coming: Iterator[tuple[float, Picture]] = iter(pictures)
+        if patience_seconds is not None and not patience_seconds >= 0:
+            raise BadArgument(f"patience_seconds is {patience_seconds:g}; expected 0 or more, or None")
+        self.between, self.at_end, self.fit_to = between, at_end, fit_to
+        self._patience = patience_seconds
+        coming: Iterator[tuple[float, Picture]] = iter(pictures)
+        self._coming = _Waiting(coming) if patience_seconds is None else _InThread(coming)
         self._taken = False
 
     def at(
@@ -87,22 +110,41 @@ class Drive:
         """
         kept = [] if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
         ended = state is not None and state.ended
+        moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
+        until = None if self._patience is None else monotonic() + self._patience
         shown = []
         for wanted in seconds.tolist():
             while not ended and (not kept or kept[-1][0] < wanted):
-                following = self._next(kept)
+                try:
+                    following = self._next(kept, until if kept else None)
+                except _Stalled:
+                    break
                 ended = following is None
                 if following is not None:
-                    kept = [*kept[-1:], following]
+                    at, picture = following
+                    if moved is None and self.fit_to is not None:
+                        moved = self._fitted(picture)
+                    kept = [*kept[-1:], (at, picture if moved is None else moved(picture))]
             if not kept:
                 raise BadArgument("the driver has no picture; expected one at least")
             shown.append(self._between(kept, wanted))
         places, pictures = zip(*kept, strict=True)
-        return torch.stack(shown), DriveState(torch.stack(pictures), torch.tensor(places, dtype=torch.float64), ended)
+        times = torch.tensor(places, dtype=torch.float64)
+        calibration = None if moved is None else moved.values
+        return torch.stack(shown), DriveState(torch.stack(pictures), times, ended, calibration)
 
-    def _next(self, kept: list[tuple[float, Picture]]) -> tuple[float, Picture] | None:
-        """The next picture after those kept."""
-        for at, picture in self._coming:
+    def _fitted(self, first: Picture) -> Calibration:
+        assert self.fit_to is not None
+        if self.fit_to.shape != first.shape:
+            raise BadArgument(
+                f"the reference's driving picture is {tuple(self.fit_to.shape)}; the driver's are {tuple(first.shape)}"
+            )
+        return Calibration.between(first, self.fit_to)
+
+    def _next(self, kept: list[tuple[float, Picture]], until: float | None) -> tuple[float, Picture] | None:
+        """The next picture after those kept; None at the end. Raises `_Stalled` where there is none in time."""
+        while (one := self._coming.take(until)) is not None:
+            at, picture = one
             if kept and at <= kept[-1][0]:
                 if self._taken:
                     raise BadArgument(
@@ -129,3 +171,51 @@ class Drive:
         if self.between == "linear":
             return torch.lerp(first, second, share)
         return first if share <= 0.5 else second
+
+
+class _Stalled(Exception):
+    """There is no picture in time."""
+
+
+class _Waiting:
+    """Takes pictures as they are asked for, however long that takes."""
+
+    def __init__(self, pictures: Iterator[tuple[float, Picture]]):
+        self._pictures = pictures
+
+    def take(self, until: float | None) -> tuple[float, Picture] | None:
+        """The next one; None at the end."""
+        return next(self._pictures, None)
+
+
+class _InThread:
+    """Takes pictures in a thread, one ahead, so that there can be an end to waiting."""
+
+    def __init__(self, pictures: Iterator[tuple[float, Picture]]):
+        self._pictures, self._ended = pictures, False
+        self._ready: Queue[tuple[float, Picture] | BaseException | None] = Queue(1)
+        self._thread: Thread | None = None
+
+    def take(self, until: float | None) -> tuple[float, Picture] | None:
+        """The next one; None at the end. Raises `_Stalled` where there is none in time."""
+        if self._ended:
+            return None
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="legato-drive", daemon=True)
+            self._thread.start()
+        try:
+            one = self._ready.get(timeout=None if until is None else max(1e-3, until - monotonic()))
+        except Empty:
+            raise _Stalled from None
+        self._ended = one is None or isinstance(one, BaseException)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    def _work(self) -> None:
+        try:
+            for one in self._pictures:
+                self._ready.put(one)
+            self._ready.put(None)
+        except BaseException as error:
+            self._ready.put(error)

@@ -235,6 +235,7 @@ class VideoGenerator:
     def denoiser(self, ask: Ask) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""
         device = next(self.model.parameters()).device
+        by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
         always: dict[str, Any] = {}
         if ask.rate_known is not None:
             always["rate_known"] = ask.rate_known.to(device)
@@ -252,7 +253,7 @@ class VideoGenerator:
             always["drive"] = keyframe_content(ask.given, ask.known).to(device)
 
         def call(x: Tensor, levels: Tensor, **conditions: Any) -> Tensor:
-            noise = {} if self.objective.hidden else {"noise": levels}
+            noise = {} if self.objective.hidden else {"noise": levels.amax(1) if by_sample else levels}
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
             said: Tensor = self.model(x, seconds=seconds.to(device), **noise, **always, **conditions)
             return said

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument, StateMismatch
+from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
 from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
 
@@ -32,7 +33,7 @@ class View:
     """What one tick shows the denoiser beside noisy frames and levels.
 
     Attributes:
-        latents: clean context frames, then the queue before its first step.
+        latents: clean frames kept in view and of the context, then the queue before its first step.
         seconds: of each frame, from the first of them: no number here grows with the stream.
         known: frames that are clean, all at the front.
         drive: conditioning pictures, or None where no frame has one.
@@ -60,6 +61,7 @@ class RollingState:
         context: how many frames at the front are clean.
         drive: conditioning pictures of the same frames, or None.
         driven: which frames have one.
+        kept: clean frames that stay in view.
         seeds: of each stream's noise.
         ticks: done so far.
     """
@@ -69,27 +71,34 @@ class RollingState:
     context: int
     drive: Drive | None
     driven: Bool[Tensor, "batch time"]
+    kept: Kept
     seeds: tuple[int, ...]
     ticks: int = 0
 
     def __repr__(self) -> str:
         frames = self.latents.shape[1]
-        return f"RollingState(after {self.ticks} ticks: {self.context} clean, {frames - self.context} noisy frames)"
+        clean = f"{len(self.kept)} kept, {self.context} clean" if len(self.kept) else f"{self.context} clean"
+        return f"RollingState(after {self.ticks} ticks: {clean}, {frames - self.context} noisy frames)"
 
     @property
     def nbytes(self) -> int:
         """Memory of its tensors."""
-        kept = [v for v in vars(self).values() if isinstance(v, Tensor)]
-        return sum(tensor.untyped_storage().nbytes() for tensor in kept)
+        own = [v for v in vars(self).values() if isinstance(v, Tensor)]
+        return sum(tensor.untyped_storage().nbytes() for tensor in (*own, *self.kept.tensors))
 
     def to(self, device: str | torch.device) -> "RollingState":
         """The same on a device."""
-        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, (Tensor, Kept)) else v for k, v in vars(self).items()}
         return RollingState(**moved)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """It as plain values, which `from_values` reads."""
+        return dict(vars(self)) | {"kept": dict(vars(self.kept))}
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
-        save_values(path, dict(vars(self)))
+        save_values(path, self.values)
 
     @classmethod
     def load(cls, path: str | Path) -> "RollingState":
@@ -109,7 +118,7 @@ class RollingState:
         """
         if set(values) != {f.name for f in fields(cls)}:
             raise BadArgument(f"{place} is not the state of a rolling window; it holds {', '.join(sorted(values))}")
-        return cls(**values | {"seeds": tuple(values["seeds"])})
+        return cls(**values | {"seeds": tuple(values["seeds"]), "kept": Kept.from_values(values["kept"], place)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +151,7 @@ class RollingWindow:
         context_frames: shown frames that stay in view, clean and known.
         levels: `windows` x `steps` + 1 noise levels from 1 falling to 0 that every window goes through; even stairs by
             default.
+        appearance: frames that stay in view for ever; none by default.
 
     Raises:
         BadArgument: an argument is outside its range.
@@ -152,6 +162,7 @@ class RollingWindow:
     steps: int = 1
     context_frames: int = 0
     levels: tuple[float, ...] | None = None
+    appearance: Appearance = Appearance()  # noqa: RUF009 - immutable
 
     def __post_init__(self) -> None:
         for name in ("windows", "frames_per_window", "steps"):
@@ -183,7 +194,7 @@ class RollingWindow:
     @property
     def most_frames(self) -> int:
         """The most frames that a call of the denoiser sees, and that a state holds."""
-        return self.context_frames + self.windows * self.frames_per_window
+        return self.appearance.most_frames + self.context_frames + self.windows * self.frames_per_window
 
     def begin(
         self,
@@ -199,7 +210,8 @@ class RollingWindow:
         Args:
             seeds: one for each stream of the batch.
             shape: channels, height and width of a latent frame.
-            given: clean frames to go on from, of which the last `context_frames` count, one at least.
+            given: clean frames to go on from, of which the last `context_frames` count, one at least, and as many as
+                are kept in view.
             seconds: of those.
             device: where to keep it.
 
@@ -213,12 +225,13 @@ class RollingWindow:
             given, seconds = torch.zeros(batch, 0, *shape), torch.zeros(batch, 0, dtype=torch.float64)
         if given.shape[0] != batch or given.shape[2:] != shape:
             raise BadArgument(f"given frames are {tuple(given.shape)}; expected {batch} streams of {shape} frames")
-        kept = slice(max(0, given.shape[1] - max(1, self.context_frames)), None)
-        latents = given[:, kept].to(device, copy=True)
+        last = slice(max(0, given.shape[1] - max(1, self.context_frames)), None)
+        latents = given[:, last].to(device, copy=True)
         context = latents.shape[1]
-        times = seconds[:, kept].to(device, copy=True)
+        times = seconds[:, last].to(device, copy=True)
         none = torch.zeros(batch, context, dtype=torch.bool, device=device)
-        return RollingState(latents, times, context, None, none, tuple(seeds))
+        kept = self.appearance.begin(given.to(device))
+        return RollingState(latents, times, context, None, none, kept, tuple(seeds))
 
     @torch.inference_mode()
     def tick(
@@ -248,36 +261,53 @@ class RollingWindow:
         x = torch.cat([state.latents, noise_at(seconds, shape, list(state.seeds)).to(device)], 1)
         times = torch.cat([state.seconds, seconds.to(device)], 1)
         pictures, driven = _with_drive(state, drive, self.frames_per_window)
-        known = (torch.arange(x.shape[1], device=device) < state.context).expand(batch, -1)
-        denoiser = telling(View(x, times - times[:, :1], known, pictures, driven))
         queued = (x.shape[1] - state.context) // self.frames_per_window
+        view = self._view(state.kept, x, times, pictures, driven, state.context)
+        denoiser, clean, shown = telling(view), len(state.kept) + state.context, view.latents
         for step in range(self.steps):
-            before, after = (
-                self._levels(state.context, queued, at).expand(batch, -1).to(device) for at in (step, step + 1)
-            )
-            x = flow_step(objective, denoiser, x, before, after)
+            before, after = (self._levels(clean, queued, at).expand(batch, -1).to(device) for at in (step, step + 1))
+            shown = flow_step(objective, denoiser, shown, before, after)
+        x = shown[:, len(state.kept) :]
         end = state.context
         if queued == self.windows:
             end += self.frames_per_window
         begin = max(0, end - self.context_frames) if end > state.context else 0
-        kept = slice(begin, None)
-        made = slice(state.context, end)
+        left, made = slice(begin, None), slice(state.context, end)
         new = RollingState(
-            x[:, kept].clone(),
-            times[:, kept].clone(),
+            x[:, left].clone(),
+            times[:, left].clone(),
             end - begin,
-            None if pictures is None else pictures[:, kept].clone(),
-            driven[:, kept].clone(),
+            None if pictures is None else pictures[:, left].clone(),
+            driven[:, left].clone(),
+            self.appearance.after(
+                state.kept, x[:, made], None if pictures is None else pictures[:, made], driven[:, made]
+            ),
             state.seeds,
             state.ticks + 1,
         )
         return Tick(new, x[:, made].clone(), times[:, made].clone())
 
-    def _levels(self, context: int, queued: int, step: int) -> Float[Tensor, "1 time"]:
+    def _view(self, kept: Kept, x: Video, times: Seconds, pictures: Drive | None, driven: Tensor, context: int) -> View:
+        """What is kept, then the context and the queue; seconds from the first of them."""
+        if len(kept):
+            x = torch.cat([kept.latents, x], 1)
+            times = torch.cat([self.appearance.seconds(kept, times), times], 1)
+            own = kept.drive
+            if own is None and pictures is not None:
+                own = pictures.new_zeros(len(pictures), len(kept), *pictures.shape[2:])
+            if own is not None and pictures is None:
+                pictures = own.new_zeros(len(own), driven.shape[1], *own.shape[2:])
+            if own is not None and pictures is not None:
+                pictures = torch.cat([own, pictures], 1)
+            driven = torch.cat([kept.driven, driven], 1)
+        known = (torch.arange(x.shape[1], device=x.device) < len(kept) + context).expand(len(x), -1)
+        return View(x, times - times[:, :1], known, pictures, driven)
+
+    def _levels(self, clean: int, queued: int, step: int) -> Float[Tensor, "1 time"]:
         """Level of each frame in view when a tick has taken so many steps."""
         stairs = [self.schedule[age * self.steps + step] for age in reversed(range(queued))]
         noisy = torch.tensor(stairs).repeat_interleave(self.frames_per_window)
-        return torch.cat([torch.zeros(context), noisy])[None]
+        return torch.cat([torch.zeros(clean), noisy])[None]
 
     def _check(self, state: RollingState, seconds: Tensor) -> None:
         if seconds.shape[1] != self.frames_per_window:

@@ -18,6 +18,7 @@ from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import Euler
+from legato.generate.shelf import Shelf
 from legato.generate.stream import StreamAsk, VideoStream
 
 __all__ = ["AllAtOnce", "IndependentBatches", "OverlappingBatches", "SlidingWindow", "Strategy", "Streaming"]
@@ -148,9 +149,11 @@ class SlidingWindow(Strategy):
 
     Attributes:
         window: the queue.
+        offload: keep drive and latents in a file until they are wanted, and decode window by window.
     """
 
     window: RollingWindow = field(default_factory=RollingWindow)
+    offload: bool = False
 
     def pieces(
         self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
@@ -158,18 +161,32 @@ class SlidingWindow(Strategy):
         """See `Strategy`."""
         size = self.window.frames_per_window
         ticks = -(-count // size) + self.window.windows - 1
-        known = None
-        if drive is not None:
-            times = torch.arange(ticks * size, dtype=torch.float64) / float(ask.rate)
-            pictures = drive.at(times)[0]
-            known = Drive(zip(times.tolist(), pictures, strict=True))
-        stream = VideoStream(generator, ask, self.window, known)
-        state, latents = stream.begin(), []
-        for _ in range(ticks):
-            state, made = stream.step_latents(state)
-            latents.append(made)
-        with torch.inference_mode():
-            yield signal_to_pixels(generator.latents.decode(torch.cat(latents, 1))[0, :count]).cpu()
+        times = torch.arange(ticks * size, dtype=torch.float64) / float(ask.rate)
+        with Shelf() as pictures, Shelf() as made:
+            known = None
+            if drive is not None and self.offload:
+                taken: DriveState | None = None
+                for now in times.split(size):
+                    shown, taken = drive.at(now, taken)
+                    pictures.add(shown)
+                known = Drive((float(at), pictures.part(n, 1)[0]) for n, at in enumerate(times))
+            elif drive is not None:
+                known = Drive(zip(times.tolist(), drive.at(times)[0], strict=True))
+            stream = VideoStream(generator, ask, self.window, known)
+            state, kept = stream.begin(), []
+            for _ in range(ticks):
+                state, latents = stream.step_latents(state)
+                if self.offload and latents.shape[1]:
+                    made.add(latents[0])
+                elif not self.offload:
+                    kept.append(latents)
+            device = next(generator.model.parameters()).device
+            with torch.inference_mode():
+                if not self.offload:
+                    yield _decoded(generator, torch.cat(kept, 1)[:, :count])
+                for first in range(0, min(count, len(made)), size):
+                    part = made.part(first, min(size, count - first))
+                    yield _decoded(generator, part[None].to(device))
 
 
 @dataclass(frozen=True)
@@ -231,6 +248,10 @@ class _Sampling:
         every = fresh if self._taken is None else torch.cat([self._taken, fresh])
         self._taken, self._taken_from = every[first - self._taken_from :].clone(), first
         return self._taken
+
+
+def _decoded(generator: VideoGenerator, latents: Tensor) -> Pixels:
+    return signal_to_pixels(generator.latents.decode(latents)[0]).cpu()
 
 
 def _check_batch(frames: int, overlap: int) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument, StateMismatch
+from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.objectives import FlowMatching
@@ -27,7 +28,7 @@ from legato.video.frames import Frame, Frames
 
 __all__ = ["Made", "StreamAsk", "VideoStream", "VideoStreamState", "check_streams", "drive_side_px"]
 
-SAVED_AS = "legato stream 1"
+SAVED_AS = "legato stream 2"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class VideoStreamState:
             "kind": SAVED_AS,
             "ask": ask,
             "window": asdict(self.window),
-            "rolling": dict(vars(self.rolling.to("cpu"))),
+            "rolling": self.rolling.to("cpu").values,
             "drive": None if self.drive is None else dict(vars(self.drive)),
             "ready": self.ready.clone(),
             "shown": self.shown,
@@ -120,10 +121,14 @@ class VideoStreamState:
         values = load_values(path)
         if values.get("kind") != SAVED_AS:
             raise BadArgument(f"{path} is not the state of a stream that this legato can read")
-        levels = values["window"]["levels"]
+        window = values["window"]
+        window |= {
+            "levels": None if window["levels"] is None else tuple(window["levels"]),
+            "appearance": Appearance(**window["appearance"]),
+        }
         return cls(
             StreamAsk(**values["ask"] | {"rate": Fraction(values["ask"]["rate"])}),
-            RollingWindow(**values["window"] | {"levels": None if levels is None else tuple(levels)}),
+            RollingWindow(**window),
             RollingState.from_values(values["rolling"], path),
             None if values["drive"] is None else DriveState.from_values(values["drive"]),
             values["ready"],
@@ -196,7 +201,8 @@ class VideoStream:
                     f"frames to go on from are {width}x{height}; this checkpoint makes {generator.width}x"
                     f"{generator.height}: scale or crop them"
                 )
-            last = given[max(0, len(given) - max(1, self.window.context_frames)) :]
+            wanted = max(1, self.window.context_frames, self.window.appearance.sink_frames)
+            last = given[max(0, len(given) - wanted) :]
             start = int(last.pts[-1]) * last.time_base + 1 / self.ask.rate
             with torch.inference_mode():
                 encoded = latents.encode(pixels_to_signal(last.pixels)[None].to(device))
@@ -339,8 +345,9 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
     if noise != "frame":
         raise BadArgument(
             f"this checkpoint's model takes its noise level '{noise}', a stream needs one for each frame: train one "
-            "with model.noise=frame and a share of training.levels.staircase, or make overlapping batches "
-            "(legato.generate.strategies), which need no levels by frame and show seams"
+            "with model.noise=frame and a share of training.levels.staircase; or, with one level, fuse context "
+            "windows (legato.generate.fusion.FusedWindows: no seams, but memory grows with the length) or make "
+            "overlapping batches (legato.generate.strategies: bounded, with seams)"
         )
     if generator.latents.stride_frames != 1:
         raise BadArgument(

@@ -1,0 +1,165 @@
+"""One run of `legato stream`: from frames to a file or a pipe, with progress, saved states and an orderly end."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from legato.generate.stream import Made, VideoStreamState
+    from legato.video import Frame
+
+__all__ = ["Session"]
+
+SAVE_EVERY_SECONDS = 5.0
+EARLY_FRAMES = 100  # by then all that a stream loads and keeps is there
+
+
+@dataclass
+class Session:
+    """One run: passes frames on, counts, shows how it goes, saves the state, and ends when it is asked to.
+
+    Attributes:
+        place: where the state goes; nowhere for None.
+        quiet: no progress.
+        count: of frames that are asked for; None without end.
+        rate: frames per second.
+    """
+
+    place: Path | None
+    quiet: bool
+    count: int | None
+    rate: "Fraction"
+    made: int = 0
+    stopped: bool = False
+    latest: "VideoStreamState | None" = None
+    began: float = 0.0
+    first_seconds: float | None = None
+    saved: float = 0.0
+    marked: "tuple[int, VideoStreamState] | None" = None
+    early_bytes: int | None = None
+    peak_bytes: int = 0
+    _tell: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def run(self, coming: "Iterator[Made]", out: Path, pipe: str) -> bool:
+        """Write what comes; whether all of it was wanted and made.
+
+        The first Ctrl-C ends the stream after the frame at hand, with a whole file and a saved state; a second one
+        ends it at once.
+        """
+        import contextlib
+        import signal
+        import time
+
+        from legato.video import write_video
+        from legato.video.pipe import write_pipe
+
+        self.began = self.saved = time.monotonic()
+        previous = signal.getsignal(signal.SIGINT)
+
+        def stop(*_: object) -> None:
+            self.stopped = True
+            signal.signal(signal.SIGINT, previous)
+
+        with contextlib.ExitStack() as stack:
+            if previous is not None:
+                signal.signal(signal.SIGINT, stop)
+                stack.callback(signal.signal, signal.SIGINT, previous)
+            stack.callback(self.save)
+            stack.enter_context(self._progress())
+            passing = self._passing(coming)
+            if out == Path("-"):
+                sink: Any = stack.enter_context(open(1, "wb", buffering=0, closefd=False))
+                return write_pipe(passing, sink, rate=self.rate, form=pipe) and not self.stopped
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_video(passing, out, growing=True, last_seconds=1 / self.rate)
+            return not self.stopped
+
+    def save(self) -> None:
+        """Save the state after the last frame that was passed on."""
+        if self.place is not None and self.latest is not None:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            self.latest.save(self.place)
+
+    def told(self) -> dict[str, Any]:
+        """Figures of the run."""
+        wall = self._wall()
+        return {
+            "frames": self.made,
+            "seconds": float(self.made / self.rate),
+            "wall_seconds": wall,
+            "first_frame_seconds": self.first_seconds,
+            "real_time_factor": float(self.made / self.rate) / wall if wall else None,
+            "rss_bytes_after_100_frames": self.early_bytes,
+            "peak_rss_bytes": self.peak_bytes,
+            "state_bytes": None if self.latest is None else self.latest.nbytes,
+        }
+
+    def summary(self, out: str, whole: bool) -> str:
+        """One line on the run."""
+        ended = "" if whole else ", ended early"
+        return f"{'standard output' if out == '-' else out}: {self._line()}{ended}"
+
+    def _passing(self, coming: "Iterator[Made]") -> "Iterator[Frame]":
+        for one in coming:
+            if self.first_seconds is None:
+                self.first_seconds = self._wall()
+            yield one.frame
+            self.made += 1  # it is written now: the writer has asked for the next
+            self.latest = one.state
+            self._tell()
+            self._save_now_and_then()
+            if self.stopped:
+                return
+
+    def _save_now_and_then(self) -> None:
+        """Save a state over a second of video back: a file that is killed lacks about its last second."""
+        import time
+
+        assert self.latest is not None
+        if self.place is None or time.monotonic() - self.saved < SAVE_EVERY_SECONDS:
+            return
+        if self.marked is not None and self.made - self.marked[0] <= self.rate + 2:
+            return
+        if self.marked is not None:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            self.marked[1].save(self.place)
+        self.marked, self.saved = (self.made, self.latest), time.monotonic()
+
+    def _progress(self) -> Any:
+        import psutil
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        process = psutil.Process()
+        console = Console(stderr=True)
+        bar = Progress(
+            TextColumn("streaming"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
+            console=console,
+            disable=self.quiet or not console.is_terminal,
+            transient=True,
+        )
+        task = bar.add_task("", total=self.count, told="")
+
+        def tell() -> None:
+            used = process.memory_info().rss
+            self.early_bytes = used if self.made == EARLY_FRAMES else self.early_bytes
+            self.peak_bytes = max(self.peak_bytes, used)
+            bar.update(task, completed=self.made, told=self._line())
+
+        self._tell = tell
+        return bar
+
+    def _line(self) -> str:
+        shown, wall = float(self.made / self.rate), self._wall()
+        factor = shown / wall if wall else 0.0
+        return f"{self.made} frames, {shown:.2f} s, {factor:.2f} x real time, {self.peak_bytes / 2**20:.0f} MiB"
+
+    def _wall(self) -> float:
+        import time
+
+        return time.monotonic() - self.began

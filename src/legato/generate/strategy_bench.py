@@ -1,0 +1,432 @@
+"""What a way of making a long video costs, and whether it shows: measured in a process of its own, under a limit.
+
+A signing puppet's pose maps lead, where the generator takes a drive. The process reads what to do as JSON from standard
+input and tells its stages and figures as lines of JSON, so that whoever started it knows how far it came.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import psutil
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from legato.data.batch import pixels_to_signal
+from legato.data.puppets import Puppet, hand_positions, random_puppet
+from legato.errors import BadArgument
+from legato.generate.appearance import Appearance
+from legato.generate.driving import Drive
+from legato.generate.fusion import FusedWindows
+from legato.generate.generator import VideoGenerator
+from legato.generate.rolling import RollingWindow
+from legato.generate.strategies import (
+    AllAtOnce,
+    IndependentBatches,
+    OverlappingBatches,
+    SlidingWindow,
+    Strategy,
+    Streaming,
+)
+from legato.generate.stream import StreamAsk, drive_side_px
+
+__all__ = ["WAYS", "BenchAsk", "PuppetJudge", "measured"]
+
+BATCH_FRAMES = 24
+SENTENCE = "hello friend"
+PUPPET_SEED = 9_000_001
+LIMIT_EXIT = 3
+WATCH_SECONDS = 0.003
+EARLY_FRAMES = 100  # by then all that a stream keeps is there
+
+
+@dataclass(frozen=True)
+class BenchAsk:
+    """One row of the table.
+
+    Attributes:
+        checkpoint: of the generator.
+        way: a name out of `WAYS`.
+        frames: how many.
+        windows: of the queue; batches make as many calls as a frame meets in it.
+        frames_per_window: of the same.
+        steps: of the same.
+        context: of the same.
+        sink: see `Appearance`.
+        keyframes: see `Appearance`.
+        drive_guidance: see `Ask`.
+        fps: of what is made.
+        seed: of the noise.
+        memory_limit_bytes: of the process, weights and libraries included; none for 0.
+        device: to run on.
+        threads: of the processor.
+    """
+
+    checkpoint: str
+    way: str
+    frames: int
+    windows: int = 8
+    frames_per_window: int = 3
+    steps: int = 1
+    context: int = 2
+    sink: int = 1
+    keyframes: int = 0
+    drive_guidance: float = 5.0
+    fps: float = 24.0
+    seed: int = 0
+    memory_limit_bytes: int = 0
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise BadArgument(f"there is no way '{self.way}'; expected one of {', '.join(WAYS)}")
+        if self.frames < 4:
+            raise BadArgument(f"{self.frames} frames; expected 4 or more, which a second difference needs")
+
+    @property
+    def window(self) -> RollingWindow:
+        """The queue."""
+        kept = Appearance(self.sink, self.keyframes)
+        return RollingWindow(
+            self.windows, self.frames_per_window, self.steps, context_frames=self.context, appearance=kept
+        )
+
+    @property
+    def calls(self) -> int:
+        """Of the model on a frame's way."""
+        return self.windows * self.steps
+
+
+WAYS: dict[str, Callable[[BenchAsk], Strategy]] = {
+    "all-at-once": lambda ask: AllAtOnce(ask.calls),
+    "independent": lambda ask: IndependentBatches(BATCH_FRAMES, ask.calls),
+    "overlap-discard": lambda ask: OverlappingBatches(BATCH_FRAMES, 6, False, ask.calls),
+    "overlap-blend": lambda ask: OverlappingBatches(BATCH_FRAMES, 6, True, ask.calls),
+    "overlap-12": lambda ask: OverlappingBatches(BATCH_FRAMES, 12, True, ask.calls),
+    "fused": lambda ask: FusedWindows(BATCH_FRAMES, BATCH_FRAMES // 2, "pyramid", ask.calls),
+    "precomputed": lambda ask: SlidingWindow(ask.window),
+    "precomputed-offload": lambda ask: SlidingWindow(ask.window, offload=True),
+    "streaming": lambda ask: Streaming(ask.window),
+}
+
+
+def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) -> dict[str, Any]:
+    """One way at one length, in this process.
+
+    Args:
+        ask: what.
+        tell: called with the stage that begins, each time another one does.
+
+    Raises:
+        BadArgument: the generator cannot do it.
+    """
+    torch.set_num_threads(ask.threads)
+    with Watch(ask.memory_limit_bytes, tell) as watch, torch.inference_mode():
+        watch.begin("loading")
+        generator = VideoGenerator.from_pretrained(ask.checkpoint, device=ask.device)
+        puppet = random_puppet(torch.Generator().manual_seed(PUPPET_SEED), text=SENTENCE)
+        driven = bool(getattr(generator.model, "drive_channels", 0))
+        text = SENTENCE if getattr(generator.model, "text", None) is not None else None
+        told = StreamAsk(
+            Fraction(ask.fps).limit_denominator(1001),
+            seed=ask.seed,
+            text=text,
+            drive_guidance=ask.drive_guidance if driven else 1.0,
+        )
+        if generator.words and any(word not in generator.words for word in SENTENCE.split()):
+            told = StreamAsk(told.rate, seed=ask.seed, drive_guidance=told.drive_guidance)
+        warm = WAYS[ask.way](BenchAsk(ask.checkpoint, ask.way, 4, windows=2, frames_per_window=2))
+        list(warm.pieces(generator, told, 2, _led(generator, puppet, told.rate, Taken()) if driven else None))
+        parts = Parts(generator, watch)
+        taken, judge = Taken(), PuppetJudge(puppet, generator.height, generator.width, told.rate, driven)
+        drive = _led(generator, puppet, told.rate, taken) if driven else None
+        strategy = WAYS[ask.way](ask)
+        boundaries = strategy.boundaries(ask.frames)
+        watch.start()
+        spent = first = 0.0
+        latency = early = 0
+        half: tuple[float, int] | None = None
+        begun = time.monotonic()
+        for piece in strategy.pieces(generator, told, ask.frames, drive):
+            spent += time.monotonic() - begun
+            if not judge.count:
+                first = spent
+            watch.begin("judging")
+            latency = max(latency, taken.count - judge.count - 1)
+            for picture in piece:
+                judge.add(picture)
+            early = early or (watch.now() if judge.count >= EARLY_FRAMES else 0)
+            half = half or ((spent, judge.count) if 2 * judge.count >= ask.frames else None)
+            begun = time.monotonic()
+        late = watch.now()
+    weights = parts.weights_bytes
+    left = ask.frames - (half[1] if half else ask.frames)
+    return {
+        **asdict(ask),
+        "peak_bytes": watch.peak,
+        "added_bytes": watch.peak - watch.base,
+        "gpu_peak_bytes": torch.cuda.max_memory_allocated() if ask.device.startswith("cuda") else None,
+        "memory": {
+            "libraries": watch.base - weights,
+            "weights": weights,
+            "queue": parts.queue_bytes,
+            "conditioning": parts.conditioning_bytes,
+            "temporary": max(0, watch.peak - watch.base - parts.queue_bytes - parts.conditioning_bytes),
+        },
+        "seconds_per_frame": spent / ask.frames,
+        "seconds_per_frame_first_half": half[0] / half[1] if half and left else None,
+        "seconds_per_frame_second_half": (spent - half[0]) / left if half and left else None,
+        "bytes_after_100_frames": early or None,
+        "bytes_at_the_end": late,
+        "first_frame_seconds": first,
+        "model_seconds": parts.model_seconds,
+        "decoding_seconds": parts.decoding_seconds,
+        "latency_frames": latency if driven else None,
+        **judge.figures(boundaries),
+    }
+
+
+@dataclass
+class Taken:
+    """How many driving pictures were taken."""
+
+    count: int = 0
+
+
+def _led(generator: VideoGenerator, puppet: Puppet, rate: Fraction, taken: Taken) -> Drive:
+    """The puppet's pose maps without end: its sentence begins anew when it is over."""
+    height, width = drive_side_px(generator)
+
+    def poses() -> Iterator[tuple[float, Tensor]]:
+        while True:
+            at = float(taken.count / rate)
+            taken.count += 1
+            yield at, pixels_to_signal(puppet.poses([at % puppet.seconds], height, width)[0])
+
+    return Drive(poses())
+
+
+class Watch:
+    """Resident memory of this process from a thread, the stage it is in, and an end where it passes a limit.
+
+    Args:
+        limit_bytes: none for 0.
+        tell: see `measured`.
+    """
+
+    def __init__(self, limit_bytes: int, tell: Callable[[str], None]):
+        self.limit, self.stage, self._tell = limit_bytes, "", tell
+        self._process, self._over = psutil.Process(), threading.Event()
+        self.base = self.peak = self._process.memory_info().rss
+        self._thread = threading.Thread(target=self._watch, name="legato-watch", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self.begin("starting")
+        self._thread.start()
+        self._cap()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def begin(self, stage: str) -> None:
+        """Say what is done from here on."""
+        if stage != self.stage:
+            self.stage = stage
+            self._tell(stage)
+
+    def now(self) -> int:
+        """Resident memory."""
+        return int(self._process.memory_info().rss)
+
+    def start(self) -> None:
+        """Count from here on: all that is loaded once is there."""
+        self.base = self.peak = self._process.memory_info().rss
+
+    def _cap(self) -> None:
+        """Let a single allocation beyond the limit fail at once, where the system can."""
+        own = self._process.memory_info()
+        if self.limit and own.rss > self.limit:
+            raise MemoryError
+        if not self.limit or not hasattr(own, "data"):
+            return
+        import resource
+
+        most = own.data + self.limit - own.rss
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+    def _watch(self) -> None:
+        while not self._over.wait(WATCH_SECONDS):
+            now = self._process.memory_info().rss
+            self.peak = max(self.peak, now)
+            if self.limit and now > self.limit:
+                print(json.dumps({"failed": _over_limit(self.stage), "peak_bytes": now}), flush=True)
+                os._exit(LIMIT_EXIT)
+
+
+class Parts:
+    """Looks on as a generator works: what its calls hold, and where the time goes."""
+
+    def __init__(self, generator: VideoGenerator, watch: Watch):
+        vae = generator.latents if isinstance(generator.latents, torch.nn.Module) else None
+        modules = [generator.model] + ([] if vae is None else [vae])
+        self.weights_bytes = sum(p.numel() * p.element_size() for m in modules for p in m.parameters())
+        self.queue_bytes = self.conditioning_bytes = 0
+        self.model_seconds = self.decoding_seconds = 0.0
+        self._watch, self._begun = watch, 0.0
+        generator.model.register_forward_pre_hook(self._before, with_kwargs=True)
+        generator.model.register_forward_hook(self._after)
+        decode: Any = generator.latents.decode
+
+        def decoded(latents: Tensor) -> Tensor:
+            watch.begin("decoding")
+            begun = time.monotonic()
+            frames: Tensor = decode(latents)
+            self.decoding_seconds += time.monotonic() - begun
+            return frames
+
+        generator.latents.decode = decoded  # type: ignore[method-assign]
+
+    def _before(self, module: Any, args: tuple[Any, ...], told: dict[str, Any]) -> None:
+        self._watch.begin("sampling")
+        self._begun = time.monotonic()
+        held = [(args[0], "queue_bytes"), (told.get("drive"), "conditioning_bytes")]
+        for tensor, name in held:
+            if isinstance(tensor, Tensor):
+                setattr(self, name, max(getattr(self, name), tensor.numel() * tensor.element_size()))
+
+    def _after(self, *_: Any) -> None:
+        self.model_seconds += time.monotonic() - self._begun
+
+
+@dataclass
+class PuppetJudge:
+    """Looks at frames one by one and keeps a few numbers of each: seams, drift, and how well the drive is followed.
+
+    Attributes:
+        puppet: that drives.
+        height: of frames.
+        width: of frames.
+        rate: of frames.
+        driven: whether hands can be held against the puppet's.
+    """
+
+    puppet: Puppet
+    height: int
+    width: int
+    rate: Fraction
+    driven: bool = True
+    count: int = 0
+    _last: list[Tensor] = field(default_factory=list)
+    _second: "array[float]" = field(default_factory=lambda: array("d"))  # numbers: tensors would litter the heap
+    _colour: "array[float]" = field(default_factory=lambda: array("d"))
+    _hands: "array[float]" = field(default_factory=lambda: array("d"))
+    _truth: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def add(self, pixels: UInt8[Tensor, "3 height width"]) -> None:
+        """Take the next frame."""
+        frame = pixels.float()
+        self._last = [*self._last[-2:], frame]
+        if len(self._last) == 3:
+            a, b, c = self._last
+            self._second.append(float((c - 2 * b + a).abs().mean()))
+        self._colour.extend((frame.mean((1, 2)) / 255).tolist())
+        self._hands.extend((hand_positions(pixels[None])[0] / self.height).flatten().tolist())
+        self.count += 1
+
+    def figures(self, boundaries: list[int]) -> dict[str, Any]:
+        """All of it.
+
+        `seam` is the mean second difference of pixels in the frames beside a boundary over the mean elsewhere,
+        `seam_hands` the same of tracked hands, `seam_hands_truth` of the puppet's own. `colour_drift` is how much the
+        mean colour of the last sentence differs from that of the first, less what the puppet's does: the largest of
+        three channels, as a share of their range. `hand_error` is a share of the height, where both hands are seen.
+        """
+        hands = torch.tensor(self._hands, dtype=torch.float64).view(-1, 2, 2)
+        second = torch.tensor([torch.nan, *self._second, torch.nan])
+        told: dict[str, Any] = {"seam": _beside(second, boundaries), "seam_hands": _moves(hands, boundaries)}
+        colour = torch.tensor(self._colour, dtype=torch.float32).view(-1, 3)
+        own = [self._of_truth(number) for number in range(self.count)]
+        sentence = min(self.count // 2, max(1, round(self.puppet.seconds * float(self.rate))))
+        if self.driven:
+            colour = colour - torch.stack([mean for _, mean in own])
+            wanted = torch.stack([places for places, _ in own])
+            error = (hands - wanted).norm(dim=-1).mean(-1)
+            told["seam_hands_truth"] = _moves(wanted, boundaries)
+            told["hand_error"] = _mean(error)
+            told["hand_error_first"], told["hand_error_last"] = _mean(error[:sentence]), _mean(error[-sentence:])
+        told["hands_seen"] = float(hands.isfinite().all(-1).all(-1).float().mean())
+        drift = colour[-sentence:].mean(0) - colour[:sentence].mean(0)
+        return told | {"colour_drift": float(drift.abs().max())}
+
+    def _of_truth(self, number: int) -> tuple[Tensor, Tensor]:
+        """Hands and mean colour of the puppet itself; a sentence's frames are reckoned once."""
+        at = round(float(number / self.rate) % self.puppet.seconds, 2)
+        if at not in self._truth:
+            pixels = self.puppet.render([at], self.height, self.width)
+            self._truth[at] = (hand_positions(pixels)[0] / self.height, pixels[0].float().mean((1, 2)) / 255)
+        return self._truth[at]
+
+
+def _beside(second: Float[Tensor, " time"], boundaries: list[int]) -> float | None:
+    """Mean over the frames on both sides of each boundary over the mean of all others; None without one of the two."""
+    beside = torch.zeros(len(second), dtype=torch.bool)
+    for at in boundaries:
+        beside[[at - 1, at]] = True
+    seen = second.isfinite()
+    if not (beside & seen).any() or not (~beside & seen).any():
+        return None
+    return float(second[beside & seen].mean() / second[~beside & seen].mean())
+
+
+def _moves(hands: Float[Tensor, "time 2 2"], boundaries: list[int]) -> float | None:
+    second = (hands[2:] - 2 * hands[1:-1] + hands[:-2]).norm(dim=-1).mean(-1)
+    return _beside(torch.cat([second.new_full((1,), torch.nan), second, second.new_full((1,), torch.nan)]), boundaries)
+
+
+def _mean(errors: Tensor) -> float | None:
+    seen = errors[errors.isfinite()]
+    return float(seen.mean()) if len(seen) else None
+
+
+def _over_limit(stage: str) -> str:
+    return f"over the memory limit while {stage}"
+
+
+def main() -> None:
+    """Do what standard input asks."""
+    from legato.errors import LegatoError
+
+    ask = BenchAsk(**json.loads(sys.stdin.read()))
+    stages = [""]
+
+    def tell(stage: str) -> None:
+        if stage not in stages[-3:]:
+            print(json.dumps({"stage": stage}), flush=True)
+        stages[-3:] = [*stages[-2:], stage]
+
+    try:
+        print(json.dumps(measured(ask, tell)), flush=True)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        peak = psutil.Process().memory_info().rss
+        print(json.dumps({"failed": _over_limit(stages[-1]), "peak_bytes": peak}), flush=True)
+        sys.exit(LIMIT_EXIT)
+    except LegatoError as error:
+        print(json.dumps({"failed": str(error)}), flush=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
