@@ -197,5 +197,8 @@ def in_between(
         if share in (0, 1):
             place[:] = rows_of_pixels(second if share else first)
         else:
-            np.copyto(place, np.clip(np.rint(inside(share)), 0, 255), casting="unsafe")
+            found = inside(share)
+            if found.dtype != np.uint8:
+                found = np.clip(np.rint(found), 0, 255)
+            np.copyto(place, found, casting="unsafe")
     return torch.from_numpy(made).permute(0, 3, 1, 2).to(first.device)

@@ -28,6 +28,7 @@ HOPELESS_LEVELS = 30.0  # grey levels of difference left at which moving is beli
 SHARP_LEVELS = 8.0  # grey levels of difference at which sampling is a third sharp
 STILL_PX = 1.0
 UNSEEN = 1e-3  # weight of a place beyond a picture's edge, beside 1 within
+SEEN = np.linspace(UNSEEN, 1 + UNSEEN, 256, dtype=np.float32)  # the same by a mask of 0 and 255
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,14 @@ class MovingPair:
 
     def picture(self, mixture: Mixture) -> Bytes:
         """Put a picture together from the two at their full size."""
-        motions = self._on_picture(np.dstack(mixture.motions) * np.tile(self.per_cell, 2))
-        shares = np.dstack([mixture.first, mixture.still_first, mixture.moved, mixture.sharpness])
-        first, still_first, moved, sharpness = cv2.split(self._on_picture(shares))
+        first, still_first, moved, sharpness = (
+            self._on_picture(plane) for plane in (mixture.first, mixture.still_first, mixture.moved, mixture.sharpness)
+        )
         weights, soft, sharp = [], [], []
-        for picture, motion, near in zip(
-            self.pictures, (motions[..., :2], motions[..., 2:]), (first, 1 - first), strict=True
-        ):
-            places = motion + places_of(self.height, self.width)
+        for picture, motion, near in zip(self.pictures, mixture.motions, (first, _rest(first)), strict=True):
+            places = cv2.add(self._on_picture(motion * self.per_cell), places_of(self.height, self.width))
             seen = cv2.inRange(places, (0, 0, 0, 0), (self.width - 1, self.height - 1, 0, 0))
-            weights.append(cv2.multiply(near, seen, scale=1 / 255, dtype=cv2.CV_32F) + near * np.float32(UNSEEN))
+            weights.append(cv2.multiply(near, cv2.LUT(seen, SEEN)))
             soft.append(sampled_at(picture, places))
             sharp.append(cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
         softly, sharply = (cv2.blendLinear(*pair, *weights) for pair in (soft, sharp))
@@ -172,7 +171,11 @@ def _blurred(plane: Plane, side_px: int) -> Plane:
 
 
 def _mixed(first: Bytes, second: Bytes, share: Plane) -> Bytes:
-    return cv2.blendLinear(first, second, share, 1 - share)
+    return cv2.blendLinear(first, second, share, _rest(share))
+
+
+def _rest(share: Plane) -> Plane:
+    return cv2.subtract(1.0, share)
 
 
 def _filled(total: Field, weight: Plane) -> Field:
