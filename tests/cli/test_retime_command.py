@@ -72,6 +72,25 @@ def test_slow_motion_shows_the_source_at_the_integral_of_the_speed(tmp_path: Pat
     assert len(found) == pytest.approx(10 * (1 + (2.04 - 0.625) * 4), abs=1)
 
 
+def test_frames_at_times_of_their_own(tmp_path: Path) -> None:
+    frames = faults.moving_scene(rate=10, seconds=1, height=48, width=64)
+    source, out = tmp_path / "a.mp4", tmp_path / "some.mp4"
+    write_video(frames, source, lossless=True)
+    told = json.loads(call(source, "--times", "0.1,1/3, 0.5,0.93", "--out", out, "--lossless", "--json", "-"))
+    with open_video(out) as video:
+        found = list(video)
+        assert video.info.duration_seconds == pytest.approx(0.93 - 0.1 + 0.43, abs=1e-6)
+    assert [frame.time for frame in found] == [Fraction(1, 10), Fraction(1, 3), Fraction(1, 2), Fraction(93, 100)]
+    assert torch.equal(found[0].pixels, frames[1].pixels)
+    assert torch.equal(found[2].pixels, frames[5].pixels)
+    assert told["origins"] == {"source": 2, "interpolated": 1, "held": 1}
+    assert told["duration_seconds"] == pytest.approx(1.26)
+    assert told["fps"] is None
+    with pytest.raises(BadArgument, match=r"1\.5 s, and the video ends before"):
+        call(source, "--times", "0.1,1.5", "--out", tmp_path / "late.mp4")
+    assert not (tmp_path / "late.mp4").exists()
+
+
 def test_sound_is_copied_or_dropped_and_it_is_said_which(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     source = make_clip(times=10, sound_seconds=0.4)
     for name, options, words in (
@@ -106,6 +125,11 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         (("--speed", "0:inf"), BadArgument, "--speed is '0:inf'"),
         (("--speed", "1:2"), BadArgument, "begin with 0:SPEED"),
         (("--fps", 5, "--interpolator", "magic"), BadArgument, "no interpolator 'magic'"),
+        (("--fps", 5, "--threads", -1), BadArgument, "--threads is -1"),
+        (("--fps", 5, "--times", "0,1"), BadArgument, "use one of them"),
+        (("--times", "0,soon"), BadArgument, "--times is '0,soon'"),
+        (("--times", "0.1,0.1"), BadArgument, "rising times"),
+        (("--times=-1,2",), BadArgument, "0 or later"),
         (("--fps", 5, "--out", "x.txt"), UnsupportedOutput, "ends in '.txt'"),
         (("--fps", 5, "--out", "x.webm", "--lossless"), UnsupportedOutput, "never lossless"),
         (("--fps", 5, "--out", "clip.mp4"), BadArgument, "the video itself"),

@@ -1,6 +1,7 @@
 """Frames of a video at other times."""
 
 import itertools
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -81,7 +82,8 @@ def test_a_detector_that_needs_longer_needs_a_larger_window() -> None:
     assert len(list(retimed(frames, at_rate(10), LINEAR, cuts=slow, window_frames=7))) == 20
 
 
-def test_memory_holds_a_window_of_frames_however_long_the_video() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_memory_holds_a_window_of_frames_however_long_the_video(threads: int) -> None:
     alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
     most = 0
 
@@ -91,10 +93,24 @@ def test_memory_holds_a_window_of_frames_however_long_the_video() -> None:
             alive.add(frame.pixels)
             yield frame
 
-    made = retimed(endless(), at_rate(25), LINEAR, cuts=AdaptiveCuts())
+    made = retimed(endless(), at_rate(25), LINEAR, cuts=AdaptiveCuts(), threads=threads)
     for _ in itertools.islice(made, 300):
         most = max(most, len(alive))
-    assert 3 <= most <= 6
+    assert 3 <= most <= 5 + threads
+
+
+def test_threads_make_the_same_frames_and_leave_none_behind() -> None:
+    frames = faults.moving_scene(rate=10, seconds=0.8, height=48, width=64)
+    alone, several = (list(retimed_with_origin(frames, at_rate(24), threads=n)) for n in (1, 3))
+    assert [(m.origin, m.frame.time) for m in several] == [(m.origin, m.frame.time) for m in alone]
+    assert all(torch.equal(a.frame.pixels, b.frame.pixels) for a, b in zip(alone, several, strict=True))
+    before = threading.active_count()
+    left_early = retimed(frames, at_rate(24), threads=2)
+    next(left_early)
+    left_early.close()
+    assert threading.active_count() == before
+    with pytest.raises(BadArgument, match="threads is 0"):
+        retimed(frames, at_rate(24), threads=0)
 
 
 def test_extreme_slow_motion_comes_in_small_portions() -> None:

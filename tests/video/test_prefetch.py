@@ -7,7 +7,7 @@ import pytest
 
 from legato import open_video
 from legato.errors import BadArgument
-from legato.video.prefetch import prefetched
+from legato.video.prefetch import mapped, prefetched
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +133,36 @@ def test_nothing_runs_before_the_first_item_is_asked_for():
 def test_a_depth_under_one_is_refused():
     with pytest.raises(BadArgument, match="depth is 0"):
         prefetched([1], 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_mapped_keeps_order_and_does_not_run_ahead(threads):
+    taken = []
+
+    def items():
+        for number in range(30):
+            taken.append(number)
+            yield number
+
+    def slow(number):
+        time.sleep(0.002 * (number % 3))
+        return -number
+
+    for place, result in enumerate(mapped(slow, items(), threads)):
+        assert result == -place
+        assert len(taken) <= place + threads + 1
+    assert len(taken) == 30
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_mapped_raises_in_place(threads):
+    def items():
+        yield from range(4)
+        raise ValueError("no more")
+
+    found = []
+    with pytest.raises(ValueError, match="no more"):
+        found.extend(mapped(abs, items(), threads))
+    assert found == [0, 1, 2, 3]
+    with pytest.raises(TypeError):
+        list(mapped(abs, [1, "two"], threads))

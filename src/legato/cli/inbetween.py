@@ -1,10 +1,14 @@
 """`legato inbetween`: from pictures at their seconds to the video between them."""
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legato.cli import parse
 from legato.cli.output import write_json
 from legato.errors import BadArgument
 
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
     from legato.generate.storyboard import Key, Storyboard
 
 __all__ = ["inbetween"]
+
+MOST_THREADS = 4
 
 
 def inbetween(
@@ -25,7 +31,9 @@ def inbetween(
     checkpoint: Annotated[
         str | None, typer.Option(help="A refiner: a bundled name, a folder, or a name on the hub; none by default.")
     ] = None,
-    interpolator: Annotated[str, typer.Option(help="Without a checkpoint: flow or linear.")] = "flow",
+    interpolator: Annotated[
+        str, typer.Option(help="Without a checkpoint: flow, linear, or footage-inbetween for real footage.")
+    ] = "flow",
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
     fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
@@ -39,16 +47,14 @@ def inbetween(
     """Fill in the video between pictures; keys stay as they are, bit for bit."""
     import time
 
+    from legato.generate.generator import VideoGenerator
     from legato.generate.storyboard import between_keys, refined_between_keys
-    from legato.motion.interpolate import FlowInterpolator, LinearInterpolator
     from legato.report.sheets import contact_sheet
     from legato.video import write_video
     from legato.video.still import is_pattern, write_pictures
     from legato.video.write import check_ending
 
-    ways = {"flow": FlowInterpolator, "linear": LinearInterpolator}
-    if interpolator not in ways:
-        raise BadArgument(f"--interpolator is '{interpolator}'; expected {' or '.join(ways)}")
+    way = parse.parsed_interpolator(interpolator)
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
     if not is_pattern(out):
@@ -57,9 +63,12 @@ def inbetween(
     timeline = board.timeline(fps)
     begun = time.monotonic()
     if checkpoint is None:
-        frames = between_keys(board, timeline, ways[interpolator]())
+        with _shown("filling in", quiet) as told:
+            frames = between_keys(board, timeline, way, threads=min(os.cpu_count() or 1, MOST_THREADS), told=told)
     else:
-        frames = _refined(refined_between_keys, board, timeline, checkpoint, levels, seed, text, quiet)
+        generator = VideoGenerator.from_pretrained(checkpoint)
+        with _shown("refining", quiet) as told:
+            frames = refined_between_keys(board, timeline, generator, levels=levels, seed=seed, text=text, told=told)
     if is_pattern(out):
         write_pictures(frames, out)
     else:
@@ -68,7 +77,7 @@ def inbetween(
     took = time.monotonic() - begun
     if sheet is not None:
         contact_sheet(sheet, frames.pixels[None], frames.seconds)
-    told = {
+    facts = {
         "file": str(out),
         "frames": len(frames),
         "seconds": frames.seconds.tolist(),
@@ -78,7 +87,7 @@ def inbetween(
         "wall_seconds": took,
     }
     if json is not None:
-        write_json(json, told)
+        write_json(json, facts)
     if json != Path("-"):
         span = float(timeline.span)
         typer.echo(
@@ -86,27 +95,16 @@ def inbetween(
         )
 
 
-def _refined(
-    run: Any, board: "Storyboard", timeline: Any, checkpoint: str, levels: int, seed: int, text: str | None, quiet: bool
-) -> Any:
+@contextmanager
+def _shown(doing: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """A progress bar, and what is to be called with the share that is done."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from legato.generate.generator import VideoGenerator
-
-    generator = VideoGenerator.from_pretrained(checkpoint)
     console = Console(stderr=True)
     with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("refining", total=1.0)
-        return run(
-            board,
-            timeline,
-            generator,
-            levels=levels,
-            seed=seed,
-            text=text,
-            told=lambda share: bar.update(task, completed=share),
-        )
+        task = bar.add_task(doing, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":

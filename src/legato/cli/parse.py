@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from legato.errors import BadArgument, VideoNotFound
 
 if TYPE_CHECKING:  # the real import takes seconds, which `legato --help` need not wait for
+    from legato.motion.interpolate import Interpolator
     from legato.reuse import Audit, Policy
 
 __all__ = [
     "expanded",
     "named_for",
     "parsed_audit",
+    "parsed_interpolator",
     "parsed_policy",
     "parsed_rate",
     "parsed_size",
@@ -42,6 +44,28 @@ def expanded(patterns: list[str]) -> list[str]:
             raise VideoNotFound(f"no file matches '{pattern}'")
         found += matches
     return found
+
+
+def parsed_interpolator(text: str) -> "Interpolator":
+    """`flow`, `linear`, `footage-inbetween`, or the folder of a refiner of footage that was trained.
+
+    Raises:
+        BadArgument: none of these.
+    """
+    from legato.motion.interpolate import FlowInterpolator, LinearInterpolator
+
+    if text == "flow":
+        return FlowInterpolator()
+    if text == "linear":
+        return LinearInterpolator()
+    from legato.motion.footage_refiner import RefinedInterpolator, load_footage_refiner
+
+    if text != "footage-inbetween" and not Path(text).is_dir():
+        raise BadArgument(
+            f"there is no interpolator '{text}'; there are flow, linear, footage-inbetween, and folders of refiners "
+            "trained with recipes/footage_inbetween.py"
+        )
+    return RefinedInterpolator(load_footage_refiner(None if text == "footage-inbetween" else Path(text)))
 
 
 def parsed_policy(text: str, max_age_seconds: float | None) -> "Policy":

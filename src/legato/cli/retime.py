@@ -1,7 +1,9 @@
 """`legato retime`: a video at another frame rate, or at another speed."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["retime", "retime_video"]
 
+MOST_THREADS = 4  # each holds a frame and a few pictures
+LONE_FRAME_SECONDS = Fraction(1, 25)
+
 
 def retime(
     video: Annotated[str, typer.Argument(help="A video file or URL; of variable rate, too.")],
@@ -32,7 +37,13 @@ def retime(
     speed: Annotated[
         str | None, typer.Option(help="Source time over output time, as '0:1,1:0.25' (seconds:speed, linear between).")
     ] = None,
-    interpolator: Annotated[str, typer.Option(help="What fills in frames: flow or linear.")] = "flow",
+    times: Annotated[
+        str | None, typer.Option(help="Frames at these seconds of the video instead, as '0,0.1,0.25' or 1/3.")
+    ] = None,
+    interpolator: Annotated[
+        str, typer.Option(help="What fills in frames: flow, linear, footage-inbetween, or a folder of such a refiner.")
+    ] = "flow",
+    threads: Annotated[int, typer.Option(help="Gaps filled at a time; 0: one for each core, up to four.")] = 0,
     cuts: Annotated[bool, typer.Option("--cuts/--no-cuts", help="Look for cuts, and mix nothing across them.")] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the sound, where it still fits.")] = True,
     lossless: Annotated[bool, typer.Option("--lossless", help="Keep every pixel (large; not for browsers).")] = False,
@@ -43,7 +54,9 @@ def retime(
     told = retime_video(
         video,
         out,
-        interpolator_named(interpolator),
+        parse.parsed_interpolator(interpolator),
+        times=None if times is None else parsed_times(times),
+        threads=threads,
         rate=None if fps is None else parse.parsed_rate(fps),
         curve=None if speed is None else parsed_curve(speed),
         cuts=cuts,
@@ -54,9 +67,10 @@ def retime(
     if json_out is not None:
         write_json(json_out, told)
     if json_out != Path("-"):
+        pace = "at times of their own" if told["fps"] is None else f"at {told['fps']:g} fps"
         made = ", ".join(f"{count} {origin}" for origin, count in told["origins"].items() if count)
         typer.echo(
-            f"{out}: {told['frames']} frames, {told['duration_seconds']:.2f} s at {told['fps']:g} fps ({made}; "
+            f"{out}: {told['frames']} frames, {told['duration_seconds']:.2f} s {pace} ({made}; "
             f"{len(told['cuts'])} cuts); sound: {told['sound']}; made in {told['wall_seconds']:.1f} s"
         )
 
@@ -68,6 +82,8 @@ def retime_video(
     *,
     rate: Fraction | None = None,
     curve: "SpeedCurve | None" = None,
+    times: Sequence[Fraction] | None = None,
+    threads: int = 0,
     cuts: bool = True,
     lossless: bool = False,
     sound: bool = True,
@@ -81,13 +97,16 @@ def retime_video(
         interpolator: what fills in frames.
         rate: frames per second; None: as many as the source declares.
         curve: source seconds over output seconds; None: as they are.
+        times: of the frames, in source seconds, in place of rate and curve.
+        threads: gaps filled at a time; 0: one for each core, up to four.
         cuts: whether shots are kept apart.
         lossless: whether pixels are kept as they are.
         sound: whether it is kept where it fits.
         quiet: no progress bar.
 
     Raises:
-        BadArgument: neither rate nor curve, a source without a rate where one is needed, or a file onto itself.
+        BadArgument: nothing to change or a contradiction, a source without a rate where one is needed, times beyond its
+            end, or a file onto itself.
         UnsupportedOutput: a kind of file that is not written.
         VideoError: the source cannot be read, or the file not written.
     """
@@ -98,42 +117,49 @@ def retime_video(
     from legato.video import write_video
     from legato.video.prefetch import prefetched
 
-    if rate is None and curve is None:
-        raise BadArgument("nothing says what to change; give --fps, as 60, or --speed, as 0:1,1:0.25")
+    if rate is None and curve is None and times is None:
+        raise BadArgument(
+            "nothing says what to change; give --fps, as 60, --speed, as 0:1,1:0.25, or --times, as 0,0.1"
+        )
+    if times is not None and (rate or curve):
+        raise BadArgument("--times says when each frame is, and --fps and --speed would say so, too; use one of them")
+    if threads < 0:
+        raise BadArgument(f"--threads is {threads}; expected 1 or more, or 0 for one for each core")
     if "://" not in path and out.exists() and Path(path).exists() and out.samefile(path):
         raise BadArgument(f"--out is {out}, the video itself; give the new video another name")
     begun = time.monotonic()
     with square_pixels(path) as video:
         rate = rate or video.info.declared_rate
-        if rate is None:
+        if rate is None and times is None:
             raise BadArgument(f"{path} declares no frame rate; say how many frames to write with --fps")
         begin, end = span_of(video)
-        shown_from = max(begin, Fraction(0))
         detector = Noting(AdaptiveCuts())
         account = Account()
+        asked, shown, base, last = times_of(begin, rate, curve, times)
         steps = retimed_with_origin(
             account.sources(prefetched(video)),
-            (begin + (curve.world(at) if curve else at) for at in ticks(rate)),
+            asked,
             interpolator,
             cuts=detector if cuts else None,
             end=end,
+            threads=threads or min(os.cpu_count() or 1, MOST_THREADS),
         )
-        bar = progress(
-            account.made(steps), video.info, (None, None), None, quiet, seconds_of=lambda frame: frame.seconds
-        )
-        base = Fraction(1, shown_from.denominator * rate.numerator)
-        frames = shown_at(bar, (shown_from + at for at in ticks(rate)), base)
-        fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0)
+        made = account.made(steps)
+        if times is not None:
+            made = all_of(made, times)
+        bar = progress(made, video.info, (None, None), None, quiet, seconds_of=lambda frame: frame.seconds)
+        frames = shown_at(bar, shown, base)
+        fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0, picked=times is not None)
         audio_from = path if fate == "copied" else None
-        write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=1 / rate)
+        write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
         return {
             "video": path,
             "out": str(out),
-            "fps": float(rate),
+            "fps": None if times is not None or rate is None else float(rate),
             "source_frames": account.source_frames,
             "frames": account.frames,
-            "duration_seconds": float(account.frames / rate),
+            "duration_seconds": float(times[-1] + last - times[0] if times is not None else account.frames * last),
             "origins": account.origins,
             "cuts": [cut.seconds for cut in detector.found],
             "sound": fate,
@@ -220,7 +246,46 @@ def ticks(rate: Fraction) -> Iterator[Fraction]:
     return (number / rate for number in itertools.count())
 
 
-def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool) -> str:
+def times_of(
+    begin: Fraction, rate: Fraction | None, curve: "SpeedCurve | None", times: Sequence[Fraction] | None
+) -> tuple[Iterable[Fraction], Iterable[Fraction], Fraction, Fraction]:
+    """Times of frames in the source, when they are shown, a time base that holds those, and how long the last lasts.
+
+    Args:
+        begin: of the source.
+        rate: frames per second; may be missing if there are times.
+        curve: source seconds over output seconds, if not as they are.
+        times: of each frame, instead.
+    """
+    if times is not None:
+        base = Fraction(1, math.lcm(*(at.denominator for at in times)))
+        usual = 1 / rate if rate else LONE_FRAME_SECONDS
+        return times, times, base, times[-1] - times[-2] if len(times) > 1 else usual
+    assert rate is not None
+    from_second = max(begin, Fraction(0))
+    return (
+        (begin + (curve.world(at) if curve else at) for at in ticks(rate)),
+        (from_second + at for at in ticks(rate)),
+        Fraction(1, from_second.denominator * rate.numerator),
+        1 / rate,
+    )
+
+
+def all_of(frames: "Iterable[Frame]", times: Sequence[Fraction]) -> "Iterator[Frame]":
+    """The frames.
+
+    Raises:
+        BadArgument: they end before the times do.
+    """
+    made = 0
+    for frame in frames:
+        yield frame
+        made += 1
+    if made < len(times):
+        raise BadArgument(f"--times has {float(times[made]):g} s, and the video ends before that; leave it out")
+
+
+def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool, picked: bool = False) -> str:
     """What becomes of the sound, in words."""
     info = video.info
     if not info.has_audio:
@@ -229,6 +294,8 @@ def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool) -> st
         return "dropped, as asked"
     if moved:
         return "dropped, since the pictures no longer keep its time"
+    if picked:
+        return "dropped, since frames were picked by their times"
     if out.suffix.lower() == ".gif":
         return "dropped, since a GIF holds none"
     if "://" in info.path and info.duration_seconds is None:
@@ -236,15 +303,18 @@ def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool) -> st
     return "copied"
 
 
-def interpolator_named(name: str) -> "Interpolator":
-    """The interpolator of that name."""
-    from legato.motion.interpolate import FlowInterpolator, LinearInterpolator
-
-    kinds: dict[str, Any] = {"flow": FlowInterpolator, "linear": LinearInterpolator}
-    if name not in kinds:
-        raise BadArgument(f"there is no interpolator '{name}'; there are {', '.join(kinds)}")
-    made: Interpolator = kinds[name]()
-    return made
+def parsed_times(text: str) -> list[Fraction]:
+    """Rising seconds apart by commas, exactly as written, to a microsecond."""
+    try:
+        times = [Fraction(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise BadArgument(f"--times is '{text}'; expected seconds apart by commas, for example 0,0.1,1/4") from None
+    for before, after in itertools.pairwise(times):
+        if after <= before:
+            raise BadArgument(f"--times has {float(after):g} s after {float(before):g} s; give rising times")
+    if times[0] < 0:
+        raise BadArgument(f"--times begins at {float(times[0]):g} s; expected 0 or later")
+    return times
 
 
 def parsed_curve(text: str) -> "SpeedCurve":

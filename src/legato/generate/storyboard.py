@@ -18,12 +18,14 @@ from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.samplers import MultiLevel
 from legato.motion.interpolate import Interpolator
 from legato.video import Frames, Timeline
+from legato.video.prefetch import mapped
 from legato.video.still import read_picture
 from legato.yaml_file import read_yaml
 
 __all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys"]
 
 FINEST_TICK = 1_000_000
+AT_ONCE = 8  # frames of a span that a thread makes
 LONGEST_WINDOW = 48  # frames; what the shipped refiner has seen
 
 
@@ -141,23 +143,39 @@ def exact_seconds(text: str) -> Fraction:
         raise ValueError(text) from None
 
 
-def between_keys(storyboard: Storyboard, timeline: Timeline, interpolator: Interpolator) -> Frames:
+def between_keys(
+    storyboard: Storyboard, timeline: Timeline, interpolator: Interpolator, *, threads: int = 1, told: Any = None
+) -> Frames:
     """The video between the keys, by an interpolator alone; keys stay bit for bit, proposals too.
 
     Args:
         storyboard: of pictures.
         timeline: of the frames, within its span; see `Storyboard.timeline`.
         interpolator: for each span.
+        threads: so many spans, or parts of one, are filled at a time; the frames are the same.
+        told: called with the share that is done.
+
+    Raises:
+        BadArgument: a time lies outside.
     """
     rows: dict[Fraction, Tensor] = {key.time: key.picture for key in storyboard.keys}
+    parts: list[tuple[Key, Key, list[Fraction]]] = []
     for a, b in itertools.pairwise(storyboard.keys):
         inside = [at for at in timeline if a.time < at < b.time]
-        shares = [float((at - a.time) / (b.time - a.time)) for at in inside]
-        if inside:
-            rows.update(zip(inside, interpolator(a.picture, b.picture, shares), strict=True))
-    outside = [at for at in timeline if at not in rows]
+        parts += [(a, b, inside[n : n + AT_ONCE]) for n in range(0, len(inside), AT_ONCE)]
+    placed = {at for _, _, inside in parts for at in inside}
+    outside = [at for at in timeline if at not in rows and at not in placed]
     if outside:
         raise BadArgument(f"{float(outside[0]):g} s lies outside the storyboard")
+
+    def filled(part: tuple[Key, Key, list[Fraction]]) -> Tensor:
+        a, b, inside = part
+        return interpolator(a.picture, b.picture, [float((at - a.time) / (b.time - a.time)) for at in inside])
+
+    for number, (part, made) in enumerate(zip(parts, mapped(filled, parts, threads), strict=True)):
+        rows.update(zip(part[2], made, strict=True))
+        if told:
+            told((number + 1) / len(parts))
     return _frames(timeline, torch.stack([rows[at] for at in timeline]))
 
 

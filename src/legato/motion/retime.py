@@ -5,6 +5,7 @@ that is a source frame's gives that frame's very pixels, one between two frames 
 between two shots gets the frame nearer to it: nothing is ever mixed across a cut.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from legato.errors import BadArgument
 from legato.motion.cuts import CutDetector
 from legato.motion.interpolate import FlowInterpolator, Interpolator
 from legato.video.frames import Frame
+from legato.video.prefetch import mapped
 
 __all__ = ["Retimed", "end_of", "retimed", "retimed_with_origin", "shown_at"]
 
@@ -46,8 +48,9 @@ def retimed(
     cuts: CutDetector | None = None,
     end: Fraction | None = None,
     window_frames: int = 3,
+    threads: int = 1,
 ) -> Iterator[Frame]:
-    """Frames at other times, made on the way: at most `window_frames + 2` source frames are held.
+    """Frames at other times, made on the way: at most `window_frames + threads + 2` source frames are held.
 
     A time is a source frame's if it lies within half a tick of the source's time base, and within half a
     millisecond: files that round their times do not turn a frame into a mixture.
@@ -59,12 +62,15 @@ def retimed(
         cuts: what finds the shots; None takes the video for a single one.
         end: when the last frame ends, as `end_of` tells; None: it lasts as long as the one before it.
         window_frames: how many frames after the first of a new shot `cuts` may be sure of it, at most.
+        threads: so many gaps are filled at a time; the frames are the same.
 
     Raises:
         BadArgument: no frames, times that fall or begin too early, frames that change size, or a cut that was found
             later than `window_frames` allows.
     """
-    steps = retimed_with_origin(frames, times, interpolator, cuts=cuts, end=end, window_frames=window_frames)
+    steps = retimed_with_origin(
+        frames, times, interpolator, cuts=cuts, end=end, window_frames=window_frames, threads=threads
+    )
     return (step.frame for step in steps)
 
 
@@ -76,26 +82,14 @@ def retimed_with_origin(
     cuts: CutDetector | None = None,
     end: Fraction | None = None,
     window_frames: int = 3,
+    threads: int = 1,
 ) -> Iterator[Retimed]:
     """As `retimed`, and says of each frame where it is from."""
     if window_frames < 1:
         raise BadArgument(f"window_frames is {window_frames}; expected at least 1")
     between = interpolator or FlowInterpolator()
-    asked = _rising(times)
-    coming = next(asked, None)
-    for gap in _gaps(frames, cuts, end, window_frames):
-        if coming is not None and coming < gap.begin:
-            raise BadArgument(
-                f"{float(coming):g} s is asked for, and the video begins at {gap.first.seconds:g} s; begin there"
-            )
-        while coming is not None and coming < gap.end:
-            group: list[Fraction] = []
-            while coming is not None and coming < gap.end and len(group) < AT_ONCE:
-                group.append(coming)
-                coming = next(asked, None)
-            yield from gap.fill(group, between)
-        if coming is None:
-            return
+    jobs = _jobs(_gaps(frames, cuts, end, window_frames), _rising(times))
+    return itertools.chain.from_iterable(mapped(lambda job: job[0].fill(job[1], between), jobs, threads))
 
 
 def end_of(last: Frame, before: Frame | None, declared: Fraction | None) -> Fraction:
@@ -128,6 +122,24 @@ def shown_at(frames: Iterable[Frame], times: Iterable[Fraction], time_base: Frac
 # --- parts
 
 
+def _jobs(gaps: Iterable["_Gap"], asked: Iterator[Fraction]) -> Iterator[tuple["_Gap", list[Fraction]]]:
+    """Times that are asked for, in small portions, with the gap in which they lie."""
+    coming = next(asked, None)
+    for gap in gaps:
+        if coming is not None and coming < gap.begin:
+            raise BadArgument(
+                f"{float(coming):g} s is asked for, and the video begins at {gap.first.seconds:g} s; begin there"
+            )
+        while coming is not None and coming < gap.end:
+            group: list[Fraction] = []
+            while coming is not None and coming < gap.end and len(group) < AT_ONCE:
+                group.append(coming)
+                coming = next(asked, None)
+            yield gap, group
+        if coming is None:
+            return
+
+
 @dataclass(frozen=True)
 class _Gap:
     """From one source frame up to the next, or up to the end of the video.
@@ -146,23 +158,25 @@ class _Gap:
     begin: Fraction
     end: Fraction
 
-    def fill(self, times: list[Fraction], interpolator: Interpolator) -> Iterator[Retimed]:
+    def fill(self, times: list[Fraction], interpolator: Interpolator) -> list[Retimed]:
         """Frames at times within the gap."""
         inside = [time for time in times if self._is_between(time)]
         made = iter(())
         if inside and self.second is not None and not self.cut:
             spaced = [float((time - self.first.time) / (self.second.time - self.first.time)) for time in inside]
             made = iter(interpolator(self.first.pixels, self.second.pixels, spaced))
+        filled = []
         for time in times:
             if not self._is_between(time):
-                yield Retimed(_at(self.first, time), "source")
+                filled.append(Retimed(_at(self.first, time), "source"))
             elif self.second is None:
-                yield Retimed(_at(self.first, time), "held")
+                filled.append(Retimed(_at(self.first, time), "held"))
             elif self.cut:
                 nearer = self.first if 2 * time < self.first.time + self.second.time else self.second
-                yield Retimed(_at(nearer, time), "held")
+                filled.append(Retimed(_at(nearer, time), "held"))
             else:
-                yield Retimed(_at(replace(self.first, pixels=next(made)), time), "interpolated")
+                filled.append(Retimed(_at(replace(self.first, pixels=next(made)), time), "interpolated"))
+        return filled
 
     def _is_between(self, time: Fraction) -> bool:
         return abs(time - self.first.time) > _rounding(self.first)
