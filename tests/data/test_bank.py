@@ -63,6 +63,16 @@ def test_the_same_number_gives_the_same_batch(physics: str) -> None:
     assert a.frames.shape != other.frames.shape or not torch.equal(a.frames, other.frames)
 
 
+def test_whole_clips_go_from_the_first_frame_to_as_near_the_last_as_strides_allow(puppets: str) -> None:
+    stored = torch.cat([Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=False)(n).seconds for n in range(2)])
+    for number in range(3):
+        batch = Bank(puppets, 24, (4,), whole=True)(number)  # 4 of 12: frames 0, 3, 6 and 9
+        ends = (batch.seconds[:, -1:] - stored[None, :, 9]).abs().amin(1)
+        assert float(ends.max()) < 1e-9
+    driven = torch.cat([Bank(puppets, 24, (4,), whole=True, drive=1.0)(n).seconds[:, -1] for n in range(6)])
+    assert float((driven[:, None] - stored[None, :, 9]).abs().amin(1).max()) > 1e-3  # those may be any stretch
+
+
 def test_only_the_strides_asked_for_are_taken(physics: str) -> None:
     for number in range(4):
         a, b = Bank(physics, 40, (4,), strides=(1,))(number), Bank(physics, 40, (4,), strides=(1, 3))(number)

@@ -33,6 +33,7 @@ class Bank(Source):
         frames_per_batch: clips times frames; a batch has clips of one length.
         lengths: of clips in frames, one drawn for each batch.
         strides: every n-th frame, one drawn for each clip out of those that leave it long enough.
+        whole: the largest of those instead, except where clips are driven: a text is then said from beginning to end.
         unknown: share of clips whose rate is hidden: their seconds count frames at 30 a second.
         scrambled: tell every clip the times of another, a control.
         drive: share of batches that have the bank's drive.
@@ -43,6 +44,7 @@ class Bank(Source):
     frames_per_batch: int = 256
     lengths: tuple[int, ...] = (8, 16, 32)
     strides: tuple[int, ...] = (1, 2, 3, 4)
+    whole: bool = False
     unknown: float = 0.0
     scrambled: bool = False
     drive: float = 0.0
@@ -69,7 +71,8 @@ class Bank(Source):
         driven = numbers.random() < self.drive
         clips = numbers.integers(len(stored), size=count)
         spare = stored.shape[1] - 1
-        strides = numbers.choice([n for n in self.strides if n * (length - 1) <= spare], size=count)
+        fitting = [n for n in self.strides if n * (length - 1) <= spare]
+        strides = numbers.choice([max(fitting)] if self.whole and not driven else fitting, size=count)
         free = spare - strides * (length - 1)
         text = tuple(self._text[clip] for clip in clips)
         anywhere = np.array([driven or not words for words in text])
