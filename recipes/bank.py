@@ -7,7 +7,7 @@
 
 `physics`: discs at even and uneven rates, up to a second of each, so that how fast they go has nothing to do with how
 often they are seen; every other frame of 30 a second makes 15. `puppets`: the first seconds of sentences of one or two
-signs, with pose maps. `sentences`: whole ones, from rest to rest, with pose maps; `signs`: the same of one sign, without
+signs, with pose maps. `sentences`: whole ones, from rest to rest, with pose maps; `signs`: of one sign, without
 them. Each goes to build/NAME-bank, encoded by the autoencoder in build/WORLD-latents/final.
 """
 
