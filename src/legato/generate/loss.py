@@ -77,7 +77,9 @@ def step_loss(
         levels: how noise levels are drawn.
         known: share of clips some of whose frames are given.
         drop: share of samples whose text, class or drive is hidden, each on its own.
-        relative: errors count relative to how much a clip changes, see `motion_weights`.
+        relative: where two frames or more are given, errors count relative to how much a clip changes, see
+            `motion_weights`. Clips that are not determined by what is given have no weights: those would be learned as
+            more of what weighs more.
         teacher: is asked instead of the denoiser itself, where the objective asks.
     """
     clean = batch.frames
@@ -104,6 +106,7 @@ def step_loss(
 
     task = objective.task(clean, batch.seconds, levels, known, numbers, say)
     error = task.error(said(task.x, task.told))
-    if relative:
-        error = error * motion_weights(clean)[:, None]
+    if relative and "known" in task.told:
+        determined = task.told["known"].sum(1, keepdim=True) > 1
+        error = torch.where(determined, error * motion_weights(clean)[:, None], error)
     return masked_mean(error, task.counts)
