@@ -91,8 +91,9 @@ def main() -> None:
         for kind, sampler in samplers_of(generator).items():
             begun, clips = time.monotonic(), []
             for begin in range(0, args.count, 50):
-                seconds = (torch.arange(FRAMES, dtype=torch.float64) / RATE).repeat(50, 1)
-                ask = Ask(seconds, range(begin, begin + 50), labels=torch.full((50,), KINDS.index("line")))
+                seeds = range(begin, min(begin + 50, args.count))
+                seconds = (torch.arange(FRAMES, dtype=torch.float64) / RATE).repeat(len(seeds), 1)
+                ask = Ask(seconds, seeds, labels=torch.full((len(seeds),), KINDS.index("line")))
                 clips.append(signal_to_pixels(generator.sample(ask, sampler)))
             paths = paths_of(torch.cat(clips))
             found = set(modes(paths, thirds).tolist()) if len(paths) else set()
