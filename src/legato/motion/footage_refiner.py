@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from legato.motion.flow import DisFlow, FlowEstimator
-from legato.motion.interpolate import check_pair, in_between, moving_pair
+from legato.motion.interpolate import along_flow
 from legato.motion.moving import Mixture, MovingPair
 from legato.motion.warp import Field, places_of, sampled
 from legato.nn import load_folder
@@ -148,14 +148,7 @@ class RefinedInterpolator:
 
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        check_pair(first, second, shares)
-        pair = moving_pair(first, second, self.estimator) if any(0 < share < 1 for share in shares) else None
-
-        def along(share: float) -> Bytes:
-            assert pair is not None
-            return pair.picture(self._mixture(pair, share))
-
-        return in_between(first, second, shares, along)
+        return along_flow(first, second, shares, self.estimator, self._mixture)
 
     @torch.inference_mode()
     def _mixture(self, pair: MovingPair, share: float) -> Mixture:

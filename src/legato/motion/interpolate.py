@@ -18,7 +18,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.flow import DisFlow, FlowEstimator
-from legato.motion.moving import MovingPair
+from legato.motion.moving import Mixture, MovingPair
 from legato.motion.warp import places_of, sampled_at
 from legato.video.frames import Frame, Frames
 from legato.video.pixels import rows_of_pixels
@@ -79,14 +79,25 @@ class FlowInterpolator:
 
     def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        check_pair(first, second, shares)
-        pair = moving_pair(first, second, self.estimator) if any(0 < share < 1 for share in shares) else None
+        return along_flow(first, second, shares, self.estimator, MovingPair.mixture)
 
-        def along(share: float) -> Bytes:
-            assert pair is not None
-            return pair.picture(pair.mixture(share))
 
-        return in_between(first, second, shares, along)
+def along_flow(
+    first: Picture,
+    second: Other,
+    shares: Sequence[float],
+    estimator: FlowEstimator,
+    mixture: Callable[[MovingPair, float], Mixture],
+) -> Pictures:
+    """Pictures along the flow, put together as `mixture` says; see `Interpolator`."""
+    check_pair(first, second, shares)
+    pair = moving_pair(first, second, estimator) if any(0 < share < 1 for share in shares) else None
+
+    def along(share: float) -> Bytes:
+        assert pair is not None
+        return pair.picture(mixture(pair, share))
+
+    return in_between(first, second, shares, along)
 
 
 def moving_pair(first: Picture, second: Picture, estimator: FlowEstimator) -> MovingPair:
