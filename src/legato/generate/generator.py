@@ -209,8 +209,9 @@ class VideoGenerator:
         kept, shown = pixels.known.to(device), pixels.given.to(device)
         if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
             evidence = kept if pixels.proposed is None else kept | ~pixels.proposed.to(device).isnan()
-            filled = filled_linearly(shown, pixels.seconds.to(device), evidence)
-            made = with_detail(made, self.latents.decode(self.latents.encode(filled)), filled)
+            seconds = pixels.seconds.to(device)
+            filled = filled_linearly(shown, seconds, evidence)
+            made = with_detail(made, filled, self.latents.decode(self.latents.encode(filled)), seconds, evidence)
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
