@@ -54,9 +54,11 @@ def stream(
     forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C or the end of the drive.")] = False,
     fps: Annotated[float | None, typer.Option(help="Frames per second; 24, or the state's.")] = None,
     windows: Annotated[int | None, typer.Option(help="In the queue; 4, or the state's.")] = None,
-    frames_per_window: Annotated[int | None, typer.Option(help="Frames made at a time; 4, or the state's.")] = None,
+    frames_per_window: Annotated[
+        int | None, typer.Option(help="Latent frames made at a time; 4, or the state's.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or the state's.")] = None,
-    context: Annotated[int | None, typer.Option(help="Shown frames kept in view; 0, or the state's.")] = None,
+    context: Annotated[int | None, typer.Option(help="Shown latent frames kept in view; 0, or the state's.")] = None,
     sink: Annotated[
         int | None, typer.Option(help="First frames, or the reference's, kept in view for ever; 1, or the state's.")
     ] = None,
@@ -232,8 +234,7 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
         rate = running.ask.rate
         return Frames(picture[None], torch.tensor([-rate.denominator]), 1 / (rate * rate.denominator))
     with open_video(path) as video:
-        wanted = max(1, running.window.context_frames, running.window.appearance.sink_frames)
-        last = deque(video, maxlen=wanted)
+        last = deque(video, maxlen=running.reference_frames)
         pts = torch.tensor([frame.pts for frame in last])
         return Frames(torch.stack([frame.pixels for frame in last]), pts, last[-1].time_base)
 

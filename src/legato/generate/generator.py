@@ -214,12 +214,18 @@ class VideoGenerator:
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
-        """The ask with latent frames, their times, and given frames encoded; a latent is known if all of it is."""
+        """The ask with latent frames, their times, and given frames encoded.
+
+        A latent is known if all of it is, and is driven by the picture of its middle frame.
+        """
         if isinstance(self.latents, Pixels):
             return ask
         seconds = self.latents.seconds(ask.seconds)
+        groups = [self.latents.frames_of(n) for n in range(seconds.shape[1])]
+        middles = [group[(len(group) - 1) // 2] for group in groups]
+        led = {name: rows[:, middles] for name in ("drive", "drive_known") if (rows := getattr(ask, name)) is not None}
         if ask.given is None or ask.known is None:
-            return replace(ask, seconds=seconds)
+            return replace(ask, seconds=seconds, **led)
         none = torch.full(ask.known.shape, torch.nan)
         sure = torch.where(ask.known.cpu(), 1.0, none if ask.proposed is None else ask.proposed.cpu())
         least = torch.full(seconds.shape, torch.inf)
@@ -230,7 +236,8 @@ class VideoGenerator:
         proposed = None if ask.proposed is None else torch.where(known, torch.nan, least)
         there = ask.known if ask.proposed is None else ask.known | ~ask.proposed.isnan()
         shown = torch.where(framewise(there), ask.given, 0.0)
-        return replace(ask, seconds=seconds, given=self.latents.encode(shown), known=known, proposed=proposed)
+        encoded = self.latents.encode(shown)
+        return replace(ask, seconds=seconds, given=encoded, known=known, proposed=proposed, **led)
 
     def denoiser(self, ask: Ask) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""

@@ -160,8 +160,11 @@ class SlidingWindow(Strategy):
     ) -> Iterator[Pixels]:
         """See `Strategy`."""
         size = self.window.frames_per_window
-        ticks = -(-count // size) + self.window.windows - 1
-        times = torch.arange(ticks * size, dtype=torch.float64) / float(ask.rate)
+        latents = generator.latents
+        wanted = latents.latent_frames(latents.whole_frames(count))
+        ticks = -(-wanted // size) + self.window.windows - 1
+        groups = [latents.frames_of(n) for n in range(ticks * size)]
+        times = torch.tensor([sum(group) / len(group) for group in groups], dtype=torch.float64) / float(ask.rate)
         with Shelf() as pictures, Shelf() as made:
             known = None
             if drive is not None and self.offload:
@@ -175,18 +178,22 @@ class SlidingWindow(Strategy):
             stream = VideoStream(generator, ask, self.window, known)
             state, kept = stream.begin(), []
             for _ in range(ticks):
-                state, latents = stream.step_latents(state)
-                if self.offload and latents.shape[1]:
-                    made.add(latents[0])
+                state, clean = stream.step_latents(state)
+                if self.offload and clean.shape[1]:
+                    made.add(clean[0])
                 elif not self.offload:
-                    kept.append(latents)
+                    kept.append(clean)
             device = next(generator.model.parameters()).device
             with torch.inference_mode():
                 if not self.offload:
-                    yield _decoded(generator, torch.cat(kept, 1)[:, :count])
-                for first in range(0, min(count, len(made)), size):
-                    part = made.part(first, min(size, count - first))
-                    yield _decoded(generator, part[None].to(device))
+                    yield _pixels(latents.decode(torch.cat(kept, 1)[:, :wanted]))[:count]
+                    return
+                decoder, left = None, count
+                for first in range(0, wanted, size):
+                    part = made.part(first, min(size, wanted - first))
+                    frames, decoder = latents.decode_next(part[None].to(device), decoder)
+                    yield _pixels(frames)[:left]
+                    left -= frames.shape[1]
 
 
 @dataclass(frozen=True)
@@ -224,8 +231,9 @@ class _Sampling:
 
     def frames(self, first: int, count: int) -> Pixels:
         """The frames from number `first` on; earlier ones than the last clip's first are not asked for any more."""
-        seconds = self._seconds(first, count)
-        drive = None if self._drive is None else self._pictures(self._drive, first, count)[None]
+        whole = self._generator.latents.whole_frames(count)
+        seconds = self._seconds(first, whole)
+        drive = None if self._drive is None else self._pictures(self._drive, first, whole)[None]
         ask, label = self._ask, self._ask.label
         told = Ask(
             seconds[None],
@@ -236,7 +244,7 @@ class _Sampling:
             guidance=ask.guidance,
             drive_guidance=ask.drive_guidance,
         )
-        return signal_to_pixels(self._generator.sample(told, self._sampler)[0]).cpu()
+        return signal_to_pixels(self._generator.sample(told, self._sampler)[0, :count]).cpu()
 
     def _seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
         return torch.tensor([float(n / self._ask.rate) for n in range(first, first + count)], dtype=torch.float64)
@@ -250,8 +258,8 @@ class _Sampling:
         return self._taken
 
 
-def _decoded(generator: VideoGenerator, latents: Tensor) -> Pixels:
-    return signal_to_pixels(generator.latents.decode(latents)[0]).cpu()
+def _pixels(frames: Float[Tensor, "1 time 3 height width"]) -> Pixels:
+    return signal_to_pixels(frames[0]).cpu()
 
 
 def _check_batch(frames: int, overlap: int) -> None:

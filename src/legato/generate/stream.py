@@ -19,8 +19,10 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument, StateMismatch
 from legato.generate.appearance import Appearance
+from legato.generate.causal import CausalDecoder, DecoderState
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.latents import DiffusersLatents
 from legato.generate.objectives import FlowMatching
 from legato.generate.rolling import RollingState, RollingWindow, View, load_values, save_values
 from legato.generate.samplers import Denoiser
@@ -28,7 +30,7 @@ from legato.video.frames import Frame, Frames
 
 __all__ = ["Made", "StreamAsk", "VideoStream", "VideoStreamState", "check_streams", "drive_side_px"]
 
-SAVED_AS = "legato stream 2"
+SAVED_AS = "legato stream 3"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ class VideoStreamState:
         window: the queue it goes through.
         rolling: its state.
         drive: what is kept of the drive; None without one, or before the first tick.
-        ready: frames that are made and not shown yet, fewer than a window.
+        decoder: what the latents' decoder keeps; None where frames do not depend on each other, or before the first.
+        ready: frames that are made and not shown yet, fewer than a window's.
+        unseen: frames that are decoded next and not shown: those gone on from, as far as the decoder holds them back.
+        before: how many frames were gone on from; the first latent frame stands for one frame without any.
         shown: how many frames were.
         start: time of the stream's first frame, exact.
     """
@@ -77,12 +82,15 @@ class VideoStreamState:
     window: RollingWindow
     rolling: RollingState
     drive: DriveState | None
+    decoder: DecoderState | None
     ready: UInt8[Tensor, "ready 3 height width"]
+    unseen: int
+    before: int
     shown: int
     start: Fraction
 
-    def time_of(self, number: int) -> Fraction:
-        """When a frame is shown, in seconds."""
+    def time_of(self, number: int | Fraction) -> Fraction:
+        """When a frame is shown, in seconds; or what lies between two."""
         return self.start + number / self.ask.rate
 
     @property
@@ -94,7 +102,8 @@ class VideoStreamState:
     def nbytes(self) -> int:
         """Memory of its tensors."""
         kept = [self.ready] + ([] if self.drive is None else [self.drive.pictures, self.drive.seconds])
-        return self.rolling.nbytes + sum(tensor.untyped_storage().nbytes() for tensor in kept)
+        decoder = 0 if self.decoder is None else self.decoder.nbytes
+        return self.rolling.nbytes + decoder + sum(tensor.untyped_storage().nbytes() for tensor in kept)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
@@ -105,7 +114,10 @@ class VideoStreamState:
             "window": asdict(self.window),
             "rolling": self.rolling.to("cpu").values,
             "drive": None if self.drive is None else dict(vars(self.drive)),
+            "decoder": None if self.decoder is None else dict(vars(self.decoder.to("cpu"))),
             "ready": self.ready.clone(),
+            "unseen": self.unseen,
+            "before": self.before,
             "shown": self.shown,
             "start": str(self.start),
         }
@@ -131,7 +143,10 @@ class VideoStreamState:
             RollingWindow(**window),
             RollingState.from_values(values["rolling"], path),
             None if values["drive"] is None else DriveState.from_values(values["drive"]),
+            None if values["decoder"] is None else DecoderState(**values["decoder"]),
             values["ready"],
+            values["unseen"],
+            values["before"],
             values["shown"],
             Fraction(values["start"]),
         )
@@ -179,8 +194,9 @@ class VideoStream:
         """The state before the first frame.
 
         Args:
-            given: a picture or a clip to go on from: its last frames stay in view until those made take their place.
-                The stream's first frame is one interval after the last of them; 0 s without any.
+            given: a picture or a clip to go on from: its last frames, as far as they make whole latents, stay in view
+                until those made take their place. The stream's first frame is one interval after the last of them;
+                0 s without any.
 
         Raises:
             BadArgument: its size is not the generator's.
@@ -192,8 +208,8 @@ class VideoStream:
             generator.height // latents.stride_px,
             generator.width // latents.stride_px,
         )
-        start = Fraction(0)
-        encoded, times = None, None
+        start, before, unseen = Fraction(0), 0, 0
+        encoded, times, decoder = None, None, None
         if given is not None:
             if given.pixels.shape[-2:] != (generator.height, generator.width):
                 height, width = given.pixels.shape[-2:]
@@ -201,15 +217,16 @@ class VideoStream:
                     f"frames to go on from are {width}x{height}; this checkpoint makes {generator.width}x"
                     f"{generator.height}: scale or crop them"
                 )
-            wanted = max(1, self.window.context_frames, self.window.appearance.sink_frames)
-            last = given[max(0, len(given) - wanted) :]
-            start = int(last.pts[-1]) * last.time_base + 1 / self.ask.rate
+            last = given[max(0, len(given) - self.reference_frames) :]
+            last = last[(len(last) - 1) % (latents.whole_frames(2) - 1) :]
+            start, before = int(last.pts[-1]) * last.time_base + 1 / self.ask.rate, len(last)
             with torch.inference_mode():
                 encoded = latents.encode(pixels_to_signal(last.pixels)[None].to(device))
-            times = last.seconds[None]
+                seen, decoder = latents.decode_next(encoded)
+            times, unseen = latents.seconds(last.seconds[None]), before - seen.shape[1]
         rolling = self.window.begin([self.ask.seed], size, given=encoded, seconds=times, device=device)
         nothing = torch.zeros(0, 3, generator.height, generator.width, dtype=torch.uint8)
-        return VideoStreamState(self.ask, self.window, rolling, None, nothing, 0, start)
+        return VideoStreamState(self.ask, self.window, rolling, None, decoder, nothing, unseen, before, 0, start)
 
     def step(self, state: VideoStreamState) -> VideoStreamState:
         """One tick: a window is pushed with its driving pictures, and the clean one, if any, is ready to be shown.
@@ -220,9 +237,13 @@ class VideoStream:
         state, latents = self.step_latents(state)
         if not latents.shape[1]:
             return state
+        before = None if state.decoder is None else state.decoder.to(self._device)
         with torch.inference_mode():
-            decoded = signal_to_pixels(self.generator.latents.decode(latents)[0]).cpu()
-        return replace(state, ready=torch.cat([state.ready, decoded]))
+            frames, decoder = self.generator.latents.decode_next(latents, before)
+            decoded = signal_to_pixels(frames[0]).cpu()
+        unseen = min(state.unseen, len(decoded))
+        ready = torch.cat([state.ready, decoded[unseen:]])
+        return replace(state, decoder=decoder, ready=ready, unseen=state.unseen - unseen)
 
     def step_latents(
         self, state: VideoStreamState
@@ -233,8 +254,7 @@ class VideoStream:
             StateMismatch: the state is of another queue, rate or seed.
         """
         self._check(state)
-        first = state.rolling.ticks * self.window.frames_per_window
-        numbers = range(first, first + self.window.frames_per_window)
+        numbers = self._numbers(state)
         seconds = torch.tensor([[float(state.time_of(n)) for n in numbers]], dtype=torch.float64)
         pictures, kept = self._driven(
             torch.tensor([float(n / self.ask.rate) for n in numbers], dtype=torch.float64), state
@@ -273,8 +293,23 @@ class VideoStream:
     # --- parts
 
     @property
+    def reference_frames(self) -> int:
+        """How many frames of a clip that is gone on from are kept in view."""
+        seen = max(1, self.window.context_frames, self.window.appearance.sink_frames)
+        latents = self.generator.latents
+        return latents.whole_frames(latents.frames_of(seen - 1)[-1] + 1)
+
+    @property
     def _device(self) -> torch.device:
         return next(self.generator.model.parameters()).device
+
+    def _numbers(self, state: VideoStreamState) -> list[Fraction]:
+        """Numbers of the next window's latent frames: of the frames that each stands for, their mean."""
+        latents = self.generator.latents
+        first = state.rolling.ticks * self.window.frames_per_window
+        first += latents.latent_frames(state.before) if state.before else 0
+        groups = [latents.frames_of(n) for n in range(first, first + self.window.frames_per_window)]
+        return [Fraction(sum(group), len(group)) - state.before for group in groups]
 
     def _ended(self, state: VideoStreamState) -> bool:
         """Whether the next frame would come after the drive's last picture, where the stream ends with it."""
@@ -334,6 +369,7 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
 
     Raises:
         BadArgument: it cannot, with the reason and what to do.
+        UnsupportedModel: its latents cannot be decoded piece by piece.
     """
     objective = generator.objective
     if not isinstance(objective, FlowMatching):
@@ -349,11 +385,8 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
             "windows (legato.generate.fusion.FusedWindows: no seams, but memory grows with the length) or make "
             "overlapping batches (legato.generate.strategies: bounded, with seams)"
         )
-    if generator.latents.stride_frames != 1:
-        raise BadArgument(
-            f"a latent of this checkpoint stands for {generator.latents.stride_frames} frames; streams decode latents "
-            "that stand for one: train in the latents of `recipes/latents.py` or of an image VAE"
-        )
+    if isinstance(generator.latents, DiffusersLatents) and generator.latents.video:
+        CausalDecoder.of(generator.latents.vae)
     return objective
 
 
