@@ -138,3 +138,20 @@ def test_the_first_picture_is_brought_to_the_references_place_and_size_and_the_r
         Drive([(0.0, torch.ones(3, 32, 32))], fit_to=first).at(torch.zeros(1, dtype=torch.float64))
     with pytest.raises(BadArgument, match=r"reference's driving picture is \(3, 2, 2\)"):
         Drive([(0.0, first)], fit_to=picture(1)).at(torch.zeros(1, dtype=torch.float64))
+
+
+def test_a_bridge_fades_from_the_reference_to_the_first_picture() -> None:
+    reference = torch.zeros(1, 4, 4)
+    reference[:, 1:3, 1:3] = 1.0
+    first = 0.5 * reference
+    drive = Drive(((n / 10, first + n * reference) for n in range(9)), fit_to=reference, bridge_seconds=0.4)
+    times = torch.tensor([-0.5, -0.4, -0.3, -0.1, 0.0, 0.1], dtype=torch.float64)
+    pictures, state = drive.at(times[:3])
+    later, state = drive.at(times[3:], state)
+    strengths = torch.cat([pictures, later])[:, 0, 1, 1].tolist()
+    assert strengths == pytest.approx([1.0, 1.0, 0.875, 0.625, 0.5, 1.5])
+    assert state.calibration == pytest.approx((1.0, 0.0, 0.0))
+    with pytest.raises(BadArgument, match="fit_to"):
+        Drive(Driver([0.0]), bridge_seconds=0.5)
+    with pytest.raises(BadArgument, match="expected 0 or more"):
+        Drive(Driver([0.0]), fit_to=picture(1), bridge_seconds=-0.5)

@@ -35,6 +35,9 @@ EVERY = [
 ]  # fmt: skip
 
 
+PICTURE = torch.arange(3 * 16 * 16).view(3, 16, 16).remainder(251).to(torch.uint8)
+
+
 def made(strategy: Strategy, count: int, **options: object) -> Tensor:
     return torch.cat(list(strategy.pieces(GENERATOR, ASK, count, **options)))  # type: ignore[arg-type]
 
@@ -49,6 +52,19 @@ def test_exactly_as_many_frames_as_asked_for_driven_or_not(strategy: Strategy) -
     assert not torch.equal(driven, made(strategy, 13))
 
 
+@pytest.mark.parametrize("strategy", EVERY, ids=str)
+def test_a_reference_counts_and_is_not_shown(strategy: Strategy) -> None:
+    picture = torch.full((3, 16, 16), 200, dtype=torch.uint8)
+    picture[:, 4:] = 30
+    for drive in (False, True):
+        without, given = (
+            made(strategy, 13, drive=Drive(pictures()) if drive else None, reference=reference)
+            for reference in (None, picture)
+        )
+        assert given.shape == (13, 3, 16, 16)
+        assert not torch.equal(given, without)
+
+
 def test_all_at_once_is_the_generators_own_sample() -> None:
     seconds = torch.arange(9, dtype=torch.float64)[None] / 24
     alone = signal_to_pixels(GENERATOR.sample(Ask(seconds, [3], text=("up down",)), Euler(3))[0])
@@ -57,7 +73,9 @@ def test_all_at_once_is_the_generators_own_sample() -> None:
 
 def test_precomputed_is_the_stream() -> None:
     for drive in (False, True):
-        options = [{"drive": Drive(pictures(), between="linear")} if drive else {} for _ in range(3)]
+        options: list[dict[str, object]] = [
+            {"drive": Drive(pictures(), between="linear")} if drive else {"reference": PICTURE} for _ in range(3)
+        ]
         a, b = made(SlidingWindow(WINDOW), 22, **options[0]), made(Streaming(WINDOW), 22, **options[1])
         assert int((a.int() - b.int()).abs().max()) <= 1
         assert torch.equal(made(SlidingWindow(WINDOW, offload=True), 22, **options[2]), b)

@@ -1,5 +1,7 @@
 """The bench's own eyes: a puppet's truth passes, faults are seen where they are, and what is told adds up."""
 
+import json
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from torch import Tensor
 
 from legato.data.puppets import random_puppet
 from legato.errors import BadArgument
-from legato.generate.strategy_bench import PUPPET_SEED, SENTENCE, BenchAsk, PuppetJudge, measured
+from legato.generate.appearance import Appearance
+from legato.generate.rolling import RollingWindow
+from legato.generate.strategy_bench import PUPPET_SEED, SENTENCE, WAYS, BenchAsk, PuppetJudge, measured
 from tests.cli.test_stream_command import checkpoint
 
 __all__ = ["checkpoint"]
@@ -53,7 +57,8 @@ def test_faults_are_seen(truth: Tensor) -> None:
 
 def test_a_way_is_measured_part_by_part(checkpoint: Path) -> None:
     stages: list[str] = []
-    told = measured(BenchAsk(str(checkpoint), "streaming", 9, windows=3, frames_per_window=2), stages.append)
+    window = RollingWindow(3, 2, context_frames=2, appearance=Appearance(1))
+    told = measured(BenchAsk(str(checkpoint), "streaming", 9, window), stages.append)
     assert stages[:2] == ["starting", "loading"]
     assert {"sampling", "decoding", "judging"} <= set(stages)
     assert told["memory"]["weights"] > 4 * 1000
@@ -63,6 +68,24 @@ def test_a_way_is_measured_part_by_part(checkpoint: Path) -> None:
     assert told["latency_frames"] == 3 * 2 - 1
     assert 0 < told["first_frame_seconds"] < 9 * told["seconds_per_frame"]
     assert told["model_seconds"] < 9 * told["seconds_per_frame"]
+
+
+def test_every_way_but_fusion_takes_a_reference_and_it_counts(checkpoint: Path) -> None:
+    window = RollingWindow(2, 4, context_frames=2, appearance=Appearance(1))
+    for way in WAYS:
+        alone = BenchAsk(str(checkpoint), way, 30, window)
+        if way == "fused":
+            with pytest.raises(BadArgument, match="no reference"):
+                measured(replace(alone, reference=True))
+            continue
+        without, given = measured(alone), measured(replace(alone, reference=True))
+        assert given["frames"] == 30
+        assert given["colour_drift"] != without["colour_drift"]
+
+
+def test_an_ask_survives_json() -> None:
+    ask = BenchAsk("x", "streaming", 8, RollingWindow.shifted(3.0, windows=2))
+    assert BenchAsk.from_values(json.loads(json.dumps(asdict(ask)))) == ask
 
 
 def test_wrong_asks_are_told() -> None:

@@ -1,6 +1,7 @@
 """Streams of frames from a generator: exact times, exact counts, resumable anywhere, and clear refusals."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from legato.data.batch import signal_to_pixels
 from legato.errors import BadArgument, StateMismatch
 from legato.generate import Diffusion, Equilibrium, FlowMatching, VideoDiT, VideoGenerator, VideoUNet3D
 from legato.generate.driving import Drive
@@ -171,3 +173,31 @@ def test_wrong_arguments_are_told() -> None:
     small = Drive((t, p[:, :4, :4]) for t, p in pictures())
     with pytest.raises(BadArgument, match=r"pictures are \(3, 4, 4\); this checkpoint takes \(3, 8, 8\)"):
         next(stream(small).frames(stream().begin()))
+
+
+@pytest.mark.parametrize("bridge", [0.0, 0.1, 0.25])
+def test_a_bridge_is_made_and_not_shown(bridge: float, tmp_path: Path) -> None:
+    pose = torch.zeros(3, 8, 8)
+    pose[:, 2:5, 3:6] = 1.0
+
+    def begun() -> VideoStream:
+        coming = ((n / 24, torch.roll(pose, n % 5, -1)) for n in itertools.count())
+        return stream(Drive(coming, fit_to=torch.roll(pose, 2, -2), bridge_seconds=bridge))
+
+    running, frames = begun(), math.ceil(bridge * 24)
+    picture = torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    state = running.begin(running.reference(picture))
+    assert (state.start, state.unseen) == (0, frames)
+    shown = list(running.frames(state, 9))
+    assert [one.frame.time for one in shown] == [Fraction(n, 24) for n in range(9)]
+    offline, state = begun(), state
+    clean = []
+    for _ in range(6):
+        state, latents = offline.step_latents(state)
+        clean.append(latents)
+    whole = signal_to_pixels(GENERATOR.latents.decode(torch.cat(clean, 1))[0])
+    difference = torch.stack([one.frame.pixels for one in shown]).int() - whole[frames : frames + 9].int()
+    assert int(difference.abs().max()) <= 1
+    shown[2].state.save(tmp_path / "state.pt")
+    rest = list(begun().frames(VideoStreamState.load(tmp_path / "state.pt"), 6))
+    assert all(torch.equal(a.frame.pixels, b.frame.pixels) for a, b in zip(rest, shown[3:], strict=True))

@@ -5,7 +5,7 @@ from array import array
 import numpy as np
 import pytest
 
-from legato.metrics import Freezes
+from legato.metrics import Freezes, Seams
 from legato.metrics.seams import LEAST_REPEATS, LEAST_SCORE, LONGEST_PERIOD, MOST_BY_CHANCE, found_period
 
 HOURS = 200_000  # frames; comparing all with all would take minutes
@@ -67,6 +67,46 @@ def test_rare_large_jumps_have_no_period(seed: int) -> None:
     jump = np.random.default_rng(seed).lognormal(0, 0.1, 700)
     jump[np.random.default_rng(seed).integers(1, 700, 60)] = 6.0
     assert found_period(jump) == (0, 0)
+
+
+def plain_jump(seconds: np.ndarray, *signals: np.ndarray) -> np.ndarray:
+    """The larger of two signals, each over its median within half a second, frame by frame."""
+    relative = np.full((len(signals), len(seconds)), np.nan)
+    for row, signal in zip(relative, signals, strict=True):
+        for at in np.flatnonzero(np.isfinite(signal)):
+            near = signal[np.abs(seconds - seconds[at]) <= 0.5]
+            row[at] = (signal[at] + 0.05) / (np.nanmedian(near) + 0.05)
+    return np.fmax(*relative)
+
+
+def seams(seconds: np.ndarray, residual: np.ndarray, second: np.ndarray) -> Seams:
+    rows = np.stack([seconds, residual, second, np.zeros_like(seconds), np.zeros_like(seconds)], axis=1)
+    return Seams(rows=array("d", rows.ravel()))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_jumps_are_those_of_every_frame_by_itself(seed: int) -> None:
+    numbers = np.random.default_rng(seed)
+    count = int(numbers.integers(8, 400))
+    seconds = np.cumsum(numbers.uniform(0.005, 0.05 if seed % 2 else 0.4, count))
+    signals = numbers.lognormal(0, 0.5, (2, count))
+    signals[numbers.random((2, count)) < (0.0, 0.3)[seed % 2]] = np.nan
+    curve = seams(seconds, *signals.copy()).result()[0].curve
+    assert curve is not None
+    signals[1, :-1] = np.fmin(signals[1, :-1], signals[1, 1:])
+    jump = plain_jump(seconds, *signals)
+    times, values = curve.points
+    np.testing.assert_array_equal(times, seconds[np.isfinite(jump)])
+    np.testing.assert_allclose(values, jump[np.isfinite(jump)], rtol=1e-12)
+
+
+def test_the_seams_of_hours() -> None:
+    signals = np.random.default_rng(0).lognormal(0, 0.3, (2, HOURS))
+    signals[:, :2] = np.nan
+    signals[0, 40::96] *= 6
+    found = {m.name: m.value for m in seams(np.arange(HOURS) / 30, *signals).result()}
+    assert found["seam_period"] == 96
+    assert found["seams"] == pytest.approx(6, rel=0.3)
 
 
 def plain_repeats(seconds: np.ndarray, change: np.ndarray, largest: np.ndarray) -> int:

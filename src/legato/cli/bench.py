@@ -1,15 +1,12 @@
 """`legato bench`: what ways of making a video cost, side by side, each in a process of its own."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from legato.cli.output import write_json
 from legato.errors import BadArgument
-
-if TYPE_CHECKING:
-    from legato.generate.strategy_bench import BenchAsk
 
 __all__ = ["app"]
 
@@ -33,6 +30,9 @@ def bench_stream(
     context: Annotated[int, typer.Option(help="Shown frames kept in view.")] = 2,
     sink: Annotated[int, typer.Option(help="First frames kept in view for ever.")] = 1,
     keyframes: Annotated[int, typer.Option(help="Most later frames kept so too.")] = 0,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
+    ] = False,
     drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 5.0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
@@ -50,31 +50,27 @@ def bench_stream(
     from rich.console import Console
     from rich.progress import Progress
 
+    from legato.generate.appearance import Appearance
+    from legato.generate.rolling import RollingWindow
     from legato.generate.strategy_bench import WAYS, BenchAsk
 
+    for option, value in {
+        "windows": windows,
+        "frames-per-window": frames_per_window,
+        "steps": steps,
+        "threads": threads,
+    }.items():
+        if value < 1:
+            raise BadArgument(f"--{option} is {value}; expected at least 1")
+    window = RollingWindow(
+        windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)
+    )
+    limit = memory_bytes(memory_limit)
     asks = [
-        BenchAsk(
-            checkpoint,
-            name,
-            count,
-            windows,
-            frames_per_window,
-            steps,
-            context,
-            sink,
-            keyframes,
-            drive_guidance,
-            fps,
-            seed,
-            memory_bytes(memory_limit),
-            device,
-            threads,
-        )
+        BenchAsk(checkpoint, name, count, window, reference, drive_guidance, fps, seed, limit, device, threads)
         for count in frames or [48, 192]
         for name in way or list(WAYS)
     ]
-    for ask in asks:
-        _check(ask)
     rows: list[dict[str, Any]] = []
     console = Console(stderr=True)
     with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
@@ -108,14 +104,6 @@ def memory_bytes(told: str) -> int:
     if not 0 <= most < float("inf"):
         raise BadArgument(f"--memory-limit is '{told}'; expected a size such as 600M or 9.3G, or 0 for none")
     return int(most * UNITS[unit])
-
-
-def _check(ask: "BenchAsk") -> None:
-    """Raise before any process is started."""
-    for name in ("windows", "frames_per_window", "steps", "threads"):
-        if getattr(ask, name) < 1:
-            raise BadArgument(f"--{name.replace('_', '-')} is {getattr(ask, name)}; expected at least 1")
-    _ = ask.window  # refuses what cannot be
 
 
 def _apart(ask: dict[str, Any]) -> dict[str, Any]:

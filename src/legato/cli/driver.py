@@ -29,6 +29,7 @@ class Driver:
         patience_seconds: see `Drive`; it also says that the driver is live, so that a stream which is gone on with
             takes its pictures for the following ones.
         fit_to: a picture file with the reference's pose map.
+        bridge_seconds: see `Drive`.
 
     Raises:
         BadArgument: an argument is outside its range.
@@ -41,6 +42,7 @@ class Driver:
     at_end: str = "hold"
     patience_seconds: float | None = None
     fit_to: Path | None = None
+    bridge_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         from legato.video.pipe import PIPE_FORMATS
@@ -51,6 +53,11 @@ class Driver:
             raise BadArgument(f"--drive-fps is {self.fps:g}; expected more than 0")
         if self.patience_seconds is not None and not self.patience_seconds >= 0:
             raise BadArgument(f"--drive-patience is {self.patience_seconds:g}; expected 0 or more seconds")
+
+        if not 0 <= self.bridge_seconds < float("inf"):
+            raise BadArgument(f"--bridge is {self.bridge_seconds:g}; expected 0 or more seconds")
+        if self.bridge_seconds and self.fit_to is None:
+            raise BadArgument("--bridge leads from the reference's pose to the drive's; give --reference-pose too")
 
     def drive(self, generator: "VideoGenerator", fps: float, before: "DriveState | None" = None) -> "Drive":
         """The pictures at the size that the generator takes.
@@ -81,6 +88,7 @@ class Driver:
             at_end=self.at_end,
             patience_seconds=None if self.patience_seconds is None else float(self.patience_seconds),
             fit_to=fit_to,
+            bridge_seconds=float(self.bridge_seconds),
         )
 
     def _piped(self, size_px: tuple[int, int], fps: float) -> Iterator[tuple[float, Any]]:

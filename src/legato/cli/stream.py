@@ -49,14 +49,20 @@ def stream(
     reference_pose: Annotated[
         Path | None, typer.Option(help="The reference's pose map: the drive is brought to its place and size.")
     ] = None,
+    bridge: Annotated[
+        float,
+        typer.Option(help="Seconds from the reference's pose to the drive's first one, made before the first frame."),
+    ] = 0.0,
     seconds: Annotated[float | None, typer.Option(help="How much to make.")] = None,
     frames: Annotated[int | None, typer.Option(help="How many frames to make, instead of --seconds.")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C or the end of the drive.")] = False,
     fps: Annotated[float | None, typer.Option(help="Frames per second; 24, or the state's.")] = None,
     windows: Annotated[int | None, typer.Option(help="In the queue; 4, or the state's.")] = None,
-    frames_per_window: Annotated[int | None, typer.Option(help="Frames made at a time; 4, or the state's.")] = None,
+    frames_per_window: Annotated[
+        int | None, typer.Option(help="Latent frames made at a time; 4, or the state's.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or the state's.")] = None,
-    context: Annotated[int | None, typer.Option(help="Shown frames kept in view; 0, or the state's.")] = None,
+    context: Annotated[int | None, typer.Option(help="Shown latent frames kept in view; 0, or the state's.")] = None,
     sink: Annotated[
         int | None, typer.Option(help="First frames, or the reference's, kept in view for ever; 1, or the state's.")
     ] = None,
@@ -109,9 +115,10 @@ def stream(
     )
     driver = None
     if drive is not None:
-        driver = Driver(drive, drive_pipe, drive_fps, drive_between, drive_end, drive_patience, reference_pose)
-    elif reference_pose is not None:
-        raise BadArgument("--reference-pose fits a drive to the reference; give --drive too")
+        driver = Driver(drive, drive_pipe, drive_fps, drive_between, drive_end, drive_patience, reference_pose, bridge)
+    elif reference_pose is not None or bridge:
+        option = "--bridge" if reference_pose is None else "--reference-pose"
+        raise BadArgument(f"{option} fits a drive to the reference; give --drive too")
     generator = VideoGenerator.from_pretrained(checkpoint)
     anew: dict[str, Any] = {
         "text": text,
@@ -215,7 +222,7 @@ def _stream(
 
 
 def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") -> "Frames":
-    """A picture one interval before second 0, or the last frames of a video at their times."""
+    """A picture, so that the first frame is shown at second 0, or the last frames of a video at their times."""
     from collections import deque
 
     import torch
@@ -229,11 +236,9 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
     except VideoError:
         picture = None
     if picture is not None:
-        rate = running.ask.rate
-        return Frames(picture[None], torch.tensor([-rate.denominator]), 1 / (rate * rate.denominator))
+        return running.reference(picture)
     with open_video(path) as video:
-        wanted = max(1, running.window.context_frames, running.window.appearance.sink_frames)
-        last = deque(video, maxlen=wanted)
+        last = deque(video, maxlen=running.reference_frames)
         pts = torch.tensor([frame.pts for frame in last])
         return Frames(torch.stack([frame.pixels for frame in last]), pts, last[-1].time_base)
 

@@ -90,7 +90,7 @@ def sample_sheet(generator: "VideoGenerator", path: Path) -> None:
     from legato.generate.samplers import default_sampler
     from legato.report.sheets import contact_sheet
 
-    frames = 1 + 16 // generator.latents.stride_frames * generator.latents.stride_frames
+    frames = generator.latents.whole_frames(17)
     seconds = torch.arange(frames, dtype=torch.float64) / 8
     known = len(generator.classes)
     ask = Ask(

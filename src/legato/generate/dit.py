@@ -174,7 +174,7 @@ class VideoDiT(
         *,
         seconds: Float64[Tensor, "batch time"],
         noise: Float[Tensor, "batch time"] | Float[Tensor, " batch"] | None = None,
-        text: Sequence[str] | None = None,
+        text: Sequence[str] | TextTokens | None = None,
         labels: Int64[Tensor, " batch"] | None = None,
         drive: Float[Tensor, "batch time drive_channels drive_height drive_width"] | None = None,
         drive_known: Bool[Tensor, "batch time"] | None = None,
@@ -187,7 +187,7 @@ class VideoDiT(
             x: noisy frames.
             seconds: of each frame, rising.
             noise: level of each sample or frame, 0 clean to 1 noise; None where it is hidden.
-            text: of each sample; "" and None stand for none.
+            text: of each sample; "" and None stand for none. Or what `text`, the model's own reader, made of them.
             labels: class of each sample; -1 and None stand for none.
             drive: conditioning pictures.
             drive_known: frames that have one; all by default.
@@ -211,12 +211,12 @@ class VideoDiT(
             h = h + self._driven(drive, drive_known, x, h)
         h = self._clocked(h, seconds)
         condition, tokens = self._condition(h, seconds, noise, text, labels, rate_known)
-        told = tokens.tokens.to(h.dtype) if tokens else h.new_zeros(b, 0, self.width)
+        told = tokens.tokens.to(h.dtype) if tokens is not None else h.new_zeros(b, 0, self.width)
         turning = None
         if self.rotary is not None:
             turning = partial(rotated, turn=_with_text(self.rotary(seconds), told.shape[1], h.shape[2]))
         mask = None
-        if tokens and tokens.mask is not None:
+        if tokens is not None and tokens.mask is not None:
             seen = torch.ones(b, t * h.shape[2], dtype=torch.bool, device=x.device)
             mask = torch.cat([tokens.mask, seen], 1)[:, None, None]
         six = self.condition(condition)
@@ -273,7 +273,7 @@ class VideoDiT(
         h: Tensor,
         seconds: Tensor,
         noise: Tensor | None,
-        text: Sequence[str] | None,
+        text: Sequence[str] | TextTokens | None,
         labels: Tensor | None,
         rate_known: Tensor | None,
     ) -> tuple[Float[Tensor, "batch time width"], TextTokens | None]:
@@ -297,7 +297,7 @@ class VideoDiT(
             condition = condition + self.label(chosen)[:, None]
         tokens = None
         if self.text is not None and self.text_pool is not None:
-            tokens = self.text(text if text is not None else ("",) * b)
+            tokens = text if isinstance(text, TextTokens) else self.text(text if text is not None else ("",) * b)
             condition = condition + self.text_pool(tokens.pooled.to(h.dtype))[:, None]
         return condition, tokens
 
@@ -308,7 +308,7 @@ class VideoDiT(
         noise: Tensor | None,
         labels: Tensor | None,
         drive: Tensor | None,
-        text: Sequence[str] | None,
+        text: Sequence[str] | TextTokens | None,
     ) -> None:
         b, t, c, _, _ = x.shape
         if c != self.channels:
@@ -325,7 +325,7 @@ class VideoDiT(
             raise BadArgument(f"drive has {drive.shape[2]} channels; this model takes {self.drive_channels}")
         if text is not None and len(text) != b:
             raise BadArgument(f"{len(text)} texts for {b} samples; expected one for each")
-        if text is not None and any(text) and self.text is None:
+        if self.text is None and text is not None and (isinstance(text, TextTokens) or any(text)):
             raise BadArgument("this model reads no text")
 
 

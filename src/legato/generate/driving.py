@@ -69,6 +69,8 @@ class Drive:
             depends on when pictures come.
         fit_to: the driving picture of a reference, to whose place and size the first picture and all after it are
             moved, see `Calibration`.
+        bridge_seconds: before second 0 the reference's picture fades into the first one for so long, so that a stream
+            which begins that much earlier comes from the one pose to the other without a jump.
 
     Raises:
         BadArgument: an argument is outside what is said here.
@@ -82,13 +84,18 @@ class Drive:
         at_end: str = "hold",
         patience_seconds: float | None = None,
         fit_to: Float32[Tensor, "reference_channels reference_height reference_width"] | None = None,
+        bridge_seconds: float = 0.0,
     ) -> None:
         for name, value, known in (("between", between, ("nearest", "linear")), ("at_end", at_end, ("hold", "end"))):
             if value not in known:
                 raise BadArgument(f"{name} is '{value}'; expected {' or '.join(known)}")
         if patience_seconds is not None and not patience_seconds >= 0:
             raise BadArgument(f"patience_seconds is {patience_seconds:g}; expected 0 or more, or None")
-        self.between, self.at_end, self.fit_to = between, at_end, fit_to
+        if not 0 <= bridge_seconds < float("inf"):
+            raise BadArgument(f"bridge_seconds is {bridge_seconds:g}; expected 0 or more")
+        if bridge_seconds and fit_to is None:
+            raise BadArgument("a bridge leads from a reference's pose to the drive's; give its driving picture, fit_to")
+        self.between, self.at_end, self.fit_to, self.bridge_seconds = between, at_end, fit_to, bridge_seconds
         self._patience = patience_seconds
         coming: Iterator[tuple[float, Picture]] = iter(pictures)
         self._coming = _Waiting(coming) if patience_seconds is None else _InThread(coming)
@@ -108,7 +115,7 @@ class Drive:
         Raises:
             BadArgument: there is no picture at all, or their times do not rise, or their shapes change.
         """
-        kept = [] if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
+        kept = self._bridge() if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
         until = None if self._patience is None else monotonic() + self._patience
@@ -116,7 +123,7 @@ class Drive:
         for wanted in seconds.tolist():
             while not ended and (not kept or kept[-1][0] < wanted):
                 try:
-                    following = self._next(kept, until if kept else None)
+                    following = self._next(kept, until if kept and kept[-1][0] >= 0 else None)
                 except _Stalled:
                     break
                 ended = following is None
@@ -132,6 +139,9 @@ class Drive:
         times = torch.tensor(places, dtype=torch.float64)
         calibration = None if moved is None else moved.values
         return torch.stack(shown), DriveState(torch.stack(pictures), times, ended, calibration)
+
+    def _bridge(self) -> list[tuple[float, Picture]]:
+        return [(-self.bridge_seconds, self.fit_to)] if self.bridge_seconds and self.fit_to is not None else []
 
     def _fitted(self, first: Picture) -> Calibration:
         assert self.fit_to is not None
@@ -168,7 +178,8 @@ class Drive:
         if wanted >= later:
             return second
         share = (wanted - earlier) / (later - earlier)
-        if self.between == "linear":
+        bridging = bool(self.bridge_seconds) and earlier == -self.bridge_seconds
+        if bridging or self.between == "linear":
             return torch.lerp(first, second, share)
         return first if share <= 0.5 else second
 

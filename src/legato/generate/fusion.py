@@ -18,7 +18,7 @@ from legato.errors import BadArgument
 from legato.generate.driving import Drive
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.samplers import Denoiser, Sampler, Start, default_sampler, noise_at
-from legato.generate.strategies import Pixels, Strategy
+from legato.generate.strategies import Picture, Pixels, Strategy
 from legato.generate.stream import StreamAsk
 
 __all__ = ["FusedWindows", "fused", "window_weights"]
@@ -51,9 +51,16 @@ class FusedWindows(Strategy):
                 raise BadArgument(f"{name} is {getattr(self, name)}; expected at least 1")
 
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """See `Strategy`; all frames are sampled before the first is there."""
+        if reference is not None:
+            raise BadArgument("fused windows take no reference; leave it out, or stream")
         if generator.latents.stride_frames != 1:
             raise BadArgument(f"a latent stands for {generator.latents.stride_frames} frames; fusion takes one for one")
         seconds = torch.tensor([float(n / ask.rate) for n in range(count)], dtype=torch.float64)

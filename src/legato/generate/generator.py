@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from legato.errors import BadArgument, ModelNotFound
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
+from legato.generate.guidance import conditions_of, guided, left_out, texts_of, told_texts
 from legato.generate.latents import Latents, Pixels, load_latents, save_latents
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective, framewise
 from legato.generate.refine import Refinement, keyframe_content, with_detail
 from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
+from legato.generate.text import TextEncoder, TextTokens
 from legato.generate.unet3d import VideoUNet3D
 from legato.motion.between_features import filled_linearly
 
@@ -215,12 +217,18 @@ class VideoGenerator:
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
-        """The ask with latent frames, their times, and given frames encoded; a latent is known if all of it is."""
+        """The ask with latent frames, their times, and given frames encoded.
+
+        A latent is known if all of it is, and is driven by the picture of its middle frame.
+        """
         if isinstance(self.latents, Pixels):
             return ask
         seconds = self.latents.seconds(ask.seconds)
+        groups = [self.latents.frames_of(n) for n in range(seconds.shape[1])]
+        middles = [group[(len(group) - 1) // 2] for group in groups]
+        led = {name: rows[:, middles] for name in ("drive", "drive_known") if (rows := getattr(ask, name)) is not None}
         if ask.given is None or ask.known is None:
-            return replace(ask, seconds=seconds)
+            return replace(ask, seconds=seconds, **led)
         none = torch.full(ask.known.shape, torch.nan)
         sure = torch.where(ask.known.cpu(), 1.0, none if ask.proposed is None else ask.proposed.cpu())
         least = torch.full(seconds.shape, torch.inf)
@@ -231,42 +239,41 @@ class VideoGenerator:
         proposed = None if ask.proposed is None else torch.where(known, torch.nan, least)
         there = ask.known if ask.proposed is None else ask.known | ~ask.proposed.isnan()
         shown = torch.where(framewise(there), ask.given, 0.0)
-        return replace(ask, seconds=seconds, given=self.latents.encode(shown), known=known, proposed=proposed)
+        encoded = self.latents.encode(shown)
+        return replace(ask, seconds=seconds, given=encoded, known=known, proposed=proposed, **led)
 
-    def denoiser(self, ask: Ask) -> Any:
-        """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone."""
+    def read(self, ask: Ask) -> TextTokens | None:
+        """The texts of an ask, to be read once for many calls of `denoiser`; None where the model reads none."""
+        reader = getattr(self.model, "text", None)
+        with torch.inference_mode():
+            return reader(texts_of(ask)) if isinstance(reader, TextEncoder) else None
+
+    def denoiser(self, ask: Ask, read: TextTokens | None = None) -> Any:
+        """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone.
+
+        Args:
+            ask: what.
+            read: its texts, as `read` gave them; they are read here by default.
+        """
         device = next(self.model.parameters()).device
         by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
-        always: dict[str, Any] = {}
-        if ask.rate_known is not None:
-            always["rate_known"] = ask.rate_known.to(device)
-        if ask.known is not None:
-            always["known"] = ask.known.to(device)
-        words: dict[str, Any] = {}
-        if ask.text is not None and any(ask.text):
-            words["text"] = tuple(ask.text)
-        if ask.labels is not None and bool((ask.labels >= 0).any()):
-            words["labels"] = ask.labels.to(device)
-        drive = {} if ask.drive is None else {"drive": ask.drive.to(device)}
-        if ask.drive is not None and ask.drive_known is not None:
-            drive["drive_known"] = ask.drive_known.to(device)
+        by = left_out(ask)
+        conditions: dict[str, Any] = {name: rows.to(device) for name, rows in conditions_of(ask).items()}
         if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
-            always["drive"] = keyframe_content(ask.given, ask.known).to(device)
-
-        def call(x: Tensor, levels: Tensor, **conditions: Any) -> Tensor:
-            noise = {} if self.objective.hidden else {"noise": levels.amax(1) if by_sample else levels}
-            seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
-            said: Tensor = self.model(x, seconds=seconds.to(device), **noise, **always, **conditions)
-            return said
+            conditions["drive"] = _times(keyframe_content(ask.given, ask.known).to(device), 1 + len(by))
+        read = self.read(ask) if read is None else read
+        if read is not None:
+            conditions["text"] = read.at(told_texts(ask))
+        elif ask.text is not None and any(ask.text):
+            conditions["text"] = tuple(texts_of(ask)[at] for at in told_texts(ask))
 
         def denoise(x: Tensor, levels: Tensor) -> Tensor:
-            full = call(x, levels, **words, **drive)
-            out = full
-            if words and ask.guidance != 1:
-                out = out + (ask.guidance - 1) * (full - call(x, levels, **drive))
-            if drive and ask.drive_guidance != 1:
-                out = out + (ask.drive_guidance - 1) * (full - call(x, levels, **words))
-            return out
+            seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
+            told = {"seconds": seconds.to(device)}
+            if not self.objective.hidden:
+                told["noise"] = levels.amax(1) if by_sample else levels
+            each = {name: _times(rows, 1 + len(by)) for name, rows in told.items()}
+            return guided(self.model(_times(x, 1 + len(by)), **each, **conditions), by)
 
         return denoise
 
@@ -297,10 +304,16 @@ class VideoGenerator:
     def memory_bytes(self, ask: Ask) -> int:
         """About how much sampling needs beside the weights: a block's activations and the clip."""
         batch, time = ask.seconds.shape
+        batch *= 1 + len(left_out(ask))
         patch, width = getattr(self.model, "patch_px", 4), getattr(self.model, "width", 256)
         patch *= self.latents.stride_px
         tokens = batch * time * max(1, self.height // patch) * max(1, self.width // patch)
         return int(4 * (14 * tokens * width + 6 * batch * time * 3 * self.height * self.width))
+
+
+def _times(rows: Tensor, count: int) -> Tensor:
+    """The samples of a batch, so many times over."""
+    return rows if count == 1 else torch.cat([rows] * count)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound, UnsupportedModel
+from legato.generate.causal import DECODERS, CausalDecoder, DecoderState
 from legato.nn import load_folder
 
 __all__ = ["DiffusersLatents", "Latents", "Pixels", "TinyAutoencoder", "load_latents", "save_latents"]
@@ -32,11 +33,13 @@ class Latents(ABC):
         channels: of a latent frame.
         stride_px: pixels to a latent, in both directions.
         stride_frames: frames to a latent frame; over 1 the first frame has a latent of its own.
+        together: latent frames after the first come in multiples of this.
     """
 
     channels: int
     stride_px: int
     stride_frames: int = 1
+    together: int = 1
 
     @abstractmethod
     def encode(self, frames: Video) -> Latent:
@@ -45,6 +48,21 @@ class Latents(ABC):
     @abstractmethod
     def decode(self, latents: Latent) -> Video:
         """Frames of latents."""
+
+    def decode_next(self, latents: Latent, state: DecoderState | None = None) -> tuple[Video, DecoderState | None]:
+        """Frames of the latents that follow those before; joined they are those of `decode`.
+
+        Args:
+            latents: any number of latent frames.
+            state: what the last call gave; None at the beginning.
+
+        Returns:
+            The frames that are certain by now, and what to go on from; None where frames do not depend on each other.
+
+        Raises:
+            UnsupportedModel: a clip can only be decoded whole.
+        """
+        return self.decode(latents), None
 
     def to(self, device: torch.device | str) -> "Latents":
         """The same on a device."""
@@ -56,14 +74,18 @@ class Latents(ABC):
         Raises:
             BadArgument: the clip has no whole number of them.
         """
-        if (frames - 1) % self.stride_frames:
-            k = (frames - 1) // self.stride_frames
-            lower, upper = k * self.stride_frames + 1, (k + 1) * self.stride_frames + 1
+        step = self.stride_frames * self.together
+        if (frames - 1) % step:
+            lower = self.whole_frames(frames) - step
             raise BadArgument(
-                f"clip has {frames} frames; these latents take 1 + multiples of {self.stride_frames}: use {lower} or "
-                f"{upper}"
+                f"clip has {frames} frames; these latents take 1 + multiples of {step}: use {lower} or {lower + step}"
             )
         return (frames - 1) // self.stride_frames + 1
+
+    def whole_frames(self, frames: int) -> int:
+        """The least number of frames, not under this one, that is a whole number of latents."""
+        step = self.stride_frames * self.together
+        return 1 + -(-(frames - 1) // step) * step
 
     def seconds(self, seconds: Seconds) -> Float64[Tensor, "batch latent_time"]:
         """Times of the latent frames: of the first frame, then means over each group of frames."""
@@ -77,6 +99,11 @@ class Latents(ABC):
     def latent_of(self, frame: int) -> int:
         """The latent frame that a frame is in."""
         return -(-frame // self.stride_frames)
+
+    def frames_of(self, latent: int) -> range:
+        """The frames that are in a latent frame."""
+        last = latent * self.stride_frames
+        return range(max(0, last - self.stride_frames + 1), last + 1)
 
 
 class Pixels(Latents):
@@ -175,6 +202,8 @@ class DiffusersLatents(Latents):
         self._mean = torch.tensor(mean).view(shape) if mean else torch.zeros(shape)
         self._std = torch.tensor(std).view(shape) if std else torch.ones(shape) / float(config.get("scaling_factor", 1))
         self.stride_px, self.stride_frames = self._strides()
+        decoder = DECODERS.get(type(vae).__name__)
+        self.together = 1 if decoder is None else decoder.following
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "DiffusersLatents":
@@ -211,8 +240,7 @@ class DiffusersLatents(Latents):
 
     def decode(self, latents: Latent) -> Video:
         """See `Latents`."""
-        raw = latents.transpose(1, 2)
-        raw = raw * self._std.to(raw) + self._mean.to(raw)
+        raw = self._raw(latents)
         with torch.no_grad():
             if self.video:
                 frames: Tensor = self.vae.decode(raw).sample.transpose(1, 2)  # type: ignore[operator]
@@ -220,14 +248,30 @@ class DiffusersLatents(Latents):
             flat: Tensor = self.vae.decode(raw.transpose(1, 2).flatten(0, 1)).sample  # type: ignore[operator]
         return flat.unflatten(0, latents.shape[:2])
 
+    def decode_next(self, latents: Latent, state: DecoderState | None = None) -> tuple[Video, DecoderState | None]:
+        """See `Latents`; what is kept are the caches of the VAE's causal convolutions."""
+        if not self.video:
+            return super().decode_next(latents)
+        with torch.no_grad():
+            made, state = CausalDecoder.of(self.vae)(self.vae, self._raw(latents), state)
+        height, width = (side * self.stride_px for side in latents.shape[-2:])
+        none = latents.new_zeros(len(latents), 0, 3, height, width)
+        return torch.cat([none, *(frames.transpose(1, 2) for frames in made)], 1), state
+
+    def _raw(self, latents: Latent) -> Float[Tensor, "batch channels latent_time rows columns"]:
+        """Latents as the VAE has them."""
+        raw = latents.transpose(1, 2)
+        return raw * self._std.to(raw) + self._mean.to(raw)
+
     def _strides(self) -> tuple[int, int]:
         """How much it shrinks, as it says itself, or from its blocks."""
         vae: Any = self.vae
-        space = getattr(vae, "spatial_compression_ratio", None) or vae.config.get("scale_factor_spatial")
-        time = getattr(vae, "temporal_compression_ratio", None) or vae.config.get("scale_factor_temporal")
+        space = vae.config.get("scale_factor_spatial") or getattr(vae, "spatial_compression_ratio", None)
+        time = vae.config.get("scale_factor_temporal") or vae.config.get("temporal_compression_ratio")
+        time = time or getattr(vae, "temporal_compression_ratio", None)
         if vae.config.get("temperal_downsample") is not None:  # Wan's configurations spell it so
             blocks = list(vae.config["temperal_downsample"])
-            return 2 ** len(blocks), 2 ** sum(blocks)
+            return 2 ** len(blocks) * (vae.config.get("patch_size") or 1), 2 ** sum(blocks)
         if space is None:
             space = 2 ** (len(vae.config["block_out_channels"]) - 1)
         return int(space), int(time or 1) if self.video else 1

@@ -186,6 +186,16 @@ class RollingWindow:
         levels = tuple(Euler(windows * steps, shift).schedule())
         return cls(windows, frames_per_window, steps, context_frames, levels)
 
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "RollingWindow":
+        """Of the plain values that `dataclasses.asdict` gives, from a file or a pipe."""
+        levels = values["levels"]
+        plain = {
+            "levels": levels if levels is None else tuple(levels),
+            "appearance": Appearance(**values["appearance"]),
+        }
+        return cls(**values | plain)
+
     @property
     def schedule(self) -> tuple[float, ...]:
         """The levels that every window goes through."""

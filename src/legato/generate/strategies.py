@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
-from legato.data.batch import signal_to_pixels
+from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
@@ -24,6 +24,7 @@ from legato.generate.stream import StreamAsk, VideoStream
 __all__ = ["AllAtOnce", "IndependentBatches", "OverlappingBatches", "SlidingWindow", "Strategy", "Streaming"]
 
 Pixels = UInt8[Tensor, "time 3 height width"]
+Picture = UInt8[Tensor, "3 height width"]
 
 
 class Strategy(ABC):
@@ -31,7 +32,12 @@ class Strategy(ABC):
 
     @abstractmethod
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """Frames in the order of time, `count` in all, in the pieces in which they are made.
 
@@ -40,6 +46,7 @@ class Strategy(ABC):
             ask: what.
             count: of frames.
             drive: conditioning pictures.
+            reference: a picture that is given; batches see it one interval before their first frame.
 
         Raises:
             BadArgument: the generator cannot do it.
@@ -61,10 +68,15 @@ class AllAtOnce(Strategy):
     calls: int = 8
 
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """See `Strategy`."""
-        yield _Sampling(generator, ask, self.calls, drive).frames(0, count)
+        yield _Sampling(generator, ask, self.calls, drive, reference).frames(0, count)
 
 
 @dataclass(frozen=True)
@@ -83,10 +95,15 @@ class IndependentBatches(Strategy):
         _check_batch(self.frames, 0)
 
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """See `Strategy`."""
-        sampling = _Sampling(generator, ask, self.calls, drive)
+        sampling = _Sampling(generator, ask, self.calls, drive, reference)
         for first in range(0, count, self.frames):
             yield sampling.frames(first, self.frames)[: count - first]
 
@@ -115,10 +132,15 @@ class OverlappingBatches(Strategy):
         _check_batch(self.frames, self.overlap)
 
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """See `Strategy`."""
-        sampling = _Sampling(generator, ask, self.calls, drive)
+        sampling = _Sampling(generator, ask, self.calls, drive, reference)
         step, left, tail = self.frames - self.overlap, count, None
         for first in range(0, max(1, count - self.overlap), step):
             made = sampling.frames(first, self.frames)
@@ -156,12 +178,22 @@ class SlidingWindow(Strategy):
     offload: bool = False
 
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """See `Strategy`."""
-        size = self.window.frames_per_window
-        ticks = -(-count // size) + self.window.windows - 1
-        times = torch.arange(ticks * size, dtype=torch.float64) / float(ask.rate)
+        latents, size = generator.latents, self.window.frames_per_window
+        stream = VideoStream(generator, ask, self.window, drive)
+        state = stream.begin(None if reference is None else stream.reference(reference))
+        before = state.given + state.bridge
+        given = latents.latent_frames(state.given) if state.given else 0
+        wanted = latents.latent_frames(latents.whole_frames(before + count)) - given
+        ticks = -(-wanted // size) + self.window.windows - 1
+        times = stream.driving_seconds(state, ticks)
         with Shelf() as pictures, Shelf() as made:
             known = None
             if drive is not None and self.offload:
@@ -172,21 +204,22 @@ class SlidingWindow(Strategy):
                 known = Drive((float(at), pictures.part(n, 1)[0]) for n, at in enumerate(times))
             elif drive is not None:
                 known = Drive(zip(times.tolist(), drive.at(times)[0], strict=True))
-            stream = VideoStream(generator, ask, self.window, known)
-            state, kept = stream.begin(), []
+            stream, kept = VideoStream(generator, ask, self.window, known), []
             for _ in range(ticks):
-                state, latents = stream.step_latents(state)
-                if self.offload and latents.shape[1]:
-                    made.add(latents[0])
+                state, clean = stream.step_latents(state)
+                if self.offload and clean.shape[1]:
+                    made.add(clean[0])
                 elif not self.offload:
-                    kept.append(latents)
+                    kept.append(clean)
             device = next(generator.model.parameters()).device
+            parts = (made.part(at, min(size, wanted - at))[None].to(device) for at in range(0, wanted, size))
+            decoder, unseen, left = state.decoder, state.unseen, count
             with torch.inference_mode():
-                if not self.offload:
-                    yield _decoded(generator, torch.cat(kept, 1)[:, :count])
-                for first in range(0, min(count, len(made)), size):
-                    part = made.part(first, min(size, count - first))
-                    yield _decoded(generator, part[None].to(device))
+                for part in parts if self.offload else [torch.cat(kept, 1)[:, :wanted]]:
+                    frames, decoder = latents.decode_next(part, decoder)
+                    shown = signal_to_pixels(frames[0]).cpu()[unseen:][:left]
+                    unseen, left = max(0, unseen - frames.shape[1]), left - len(shown)
+                    yield shown
 
 
 @dataclass(frozen=True)
@@ -200,11 +233,17 @@ class Streaming(Strategy):
     window: RollingWindow = field(default_factory=RollingWindow)
 
     def pieces(
-        self, generator: VideoGenerator, ask: StreamAsk, count: int, drive: Drive | None = None
+        self,
+        generator: VideoGenerator,
+        ask: StreamAsk,
+        count: int,
+        drive: Drive | None = None,
+        reference: Picture | None = None,
     ) -> Iterator[Pixels]:
         """See `Strategy`."""
         stream = VideoStream(generator, ask, self.window, drive)
-        for made in stream.frames(stream.begin(), count):
+        given = None if reference is None else stream.reference(reference)
+        for made in stream.frames(stream.begin(given), count):
             yield made.frame.pixels[None]
 
     def boundaries(self, count: int) -> list[int]:
@@ -216,27 +255,40 @@ class Streaming(Strategy):
 class _Sampling:
     """Clips out of a long video, each at its own times, sampled all at once."""
 
-    def __init__(self, generator: VideoGenerator, ask: StreamAsk, calls: int, drive: Drive | None):
+    def __init__(
+        self, generator: VideoGenerator, ask: StreamAsk, calls: int, drive: Drive | None, reference: Picture | None
+    ):
         self._generator, self._ask, self._drive, self._sampler = generator, ask, drive, Euler(calls)
+        self._given = None if reference is None else pixels_to_signal(reference[None])  # (1, 3, height, width)
         self._state: DriveState | None = None
         self._taken: Float32[Tensor, "time channels height width"] | None = None
         self._taken_from = 0
 
     def frames(self, first: int, count: int) -> Pixels:
         """The frames from number `first` on; earlier ones than the last clip's first are not asked for any more."""
-        seconds = self._seconds(first, count)
-        drive = None if self._drive is None else self._pictures(self._drive, first, count)[None]
+        before = 0 if self._given is None else 1
+        whole = self._generator.latents.whole_frames(before + count)
+        seconds = self._seconds(first - before, whole)[None]
+        drive = None if self._drive is None else self._pictures(self._drive, first, whole - before)[None]
+        given = known = None
+        if self._given is not None:
+            given = torch.cat([self._given, torch.zeros(whole - 1, *self._given.shape[1:])])[None]
+            known = torch.arange(whole)[None] < 1
+            drive = drive if drive is None else torch.cat([torch.zeros_like(drive[:, :1]), drive], 1)
         ask, label = self._ask, self._ask.label
         told = Ask(
-            seconds[None],
+            seconds,
             [ask.seed],
             text=None if ask.text is None else (ask.text,),
             labels=None if label is None else torch.tensor([label]),
             drive=drive,
+            drive_known=None if known is None or drive is None else ~known,
+            given=given,
+            known=known,
             guidance=ask.guidance,
             drive_guidance=ask.drive_guidance,
         )
-        return signal_to_pixels(self._generator.sample(told, self._sampler)[0]).cpu()
+        return signal_to_pixels(self._generator.sample(told, self._sampler)[0, before : before + count]).cpu()
 
     def _seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
         return torch.tensor([float(n / self._ask.rate) for n in range(first, first + count)], dtype=torch.float64)
@@ -248,10 +300,6 @@ class _Sampling:
         every = fresh if self._taken is None else torch.cat([self._taken, fresh])
         self._taken, self._taken_from = every[first - self._taken_from :].clone(), first
         return self._taken
-
-
-def _decoded(generator: VideoGenerator, latents: Tensor) -> Pixels:
-    return signal_to_pixels(generator.latents.decode(latents)[0]).cpu()
 
 
 def _check_batch(frames: int, overlap: int) -> None:

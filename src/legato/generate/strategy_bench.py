@@ -11,7 +11,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -56,12 +56,8 @@ class BenchAsk:
         checkpoint: of the generator.
         way: a name out of `WAYS`.
         frames: how many.
-        windows: of the queue; batches make as many calls as a frame meets in it.
-        frames_per_window: of the same.
-        steps: of the same.
-        context: of the same.
-        sink: see `Appearance`.
-        keyframes: see `Appearance`.
+        window: the queue; batches make as many calls as a frame meets in it.
+        reference: whether a picture of the puppet at rest is given.
         drive_guidance: see `Ask`.
         fps: of what is made.
         seed: of the noise.
@@ -73,12 +69,8 @@ class BenchAsk:
     checkpoint: str
     way: str
     frames: int
-    windows: int = 8
-    frames_per_window: int = 3
-    steps: int = 1
-    context: int = 2
-    sink: int = 1
-    keyframes: int = 0
+    window: RollingWindow = RollingWindow(8, 3, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
+    reference: bool = False
     drive_guidance: float = 5.0
     fps: float = 24.0
     seed: int = 0
@@ -92,18 +84,15 @@ class BenchAsk:
         if self.frames < 4:
             raise BadArgument(f"{self.frames} frames; expected 4 or more, which a second difference needs")
 
-    @property
-    def window(self) -> RollingWindow:
-        """The queue."""
-        kept = Appearance(self.sink, self.keyframes)
-        return RollingWindow(
-            self.windows, self.frames_per_window, self.steps, context_frames=self.context, appearance=kept
-        )
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "BenchAsk":
+        """Of the plain values that `dataclasses.asdict` gives."""
+        return cls(**values | {"window": RollingWindow.from_values(values["window"])})
 
     @property
     def calls(self) -> int:
         """Of the model on a frame's way."""
-        return self.windows * self.steps
+        return self.window.windows * self.window.steps
 
 
 WAYS: dict[str, Callable[[BenchAsk], Strategy]] = {
@@ -144,8 +133,9 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         )
         if generator.words and any(word not in generator.words for word in SENTENCE.split()):
             told = StreamAsk(told.rate, seed=ask.seed, drive_guidance=told.drive_guidance)
-        warm = WAYS[ask.way](BenchAsk(ask.checkpoint, ask.way, 4, windows=2, frames_per_window=2))
+        warm = WAYS[ask.way](replace(ask, window=RollingWindow(2, 2)))
         list(warm.pieces(generator, told, 2, _led(generator, puppet, told.rate, Taken()) if driven else None))
+        reference = puppet.render([0.0], generator.height, generator.width)[0] if ask.reference else None
         parts = Parts(generator, watch)
         taken, judge = Taken(), PuppetJudge(puppet, generator.height, generator.width, told.rate, driven)
         drive = _led(generator, puppet, told.rate, taken) if driven else None
@@ -156,7 +146,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         latency = early = 0
         half: tuple[float, int] | None = None
         begun = time.monotonic()
-        for piece in strategy.pieces(generator, told, ask.frames, drive):
+        for piece in strategy.pieces(generator, told, ask.frames, drive, reference):
             spent += time.monotonic() - begun
             if not judge.count:
                 first = spent
@@ -286,16 +276,25 @@ class Parts:
         self._watch, self._begun = watch, 0.0
         generator.model.register_forward_pre_hook(self._before, with_kwargs=True)
         generator.model.register_forward_hook(self._after)
-        decode: Any = generator.latents.decode
+        self._decoding = False
+        for name in ("decode", "decode_next"):
+            setattr(generator.latents, name, self._timed(getattr(generator.latents, name)))
 
-        def decoded(latents: Tensor) -> Tensor:
-            watch.begin("decoding")
-            begun = time.monotonic()
-            frames: Tensor = decode(latents)
-            self.decoding_seconds += time.monotonic() - begun
-            return frames
+    def _timed(self, decode: Callable[..., Any]) -> Callable[..., Any]:
+        """A way of decoding that counts its time, once where one calls the other."""
 
-        generator.latents.decode = decoded  # type: ignore[method-assign]
+        def timed(*args: Any) -> Any:
+            if self._decoding:
+                return decode(*args)
+            self._watch.begin("decoding")
+            self._decoding, begun = True, time.monotonic()
+            try:
+                return decode(*args)
+            finally:
+                self.decoding_seconds += time.monotonic() - begun
+                self._decoding = False
+
+        return timed
 
     def _before(self, module: Any, args: tuple[Any, ...], told: dict[str, Any]) -> None:
         self._watch.begin("sampling")
@@ -303,7 +302,8 @@ class Parts:
         held = [(args[0], "queue_bytes"), (told.get("drive"), "conditioning_bytes")]
         for tensor, name in held:
             if isinstance(tensor, Tensor):
-                setattr(self, name, max(getattr(self, name), tensor.numel() * tensor.element_size()))
+                one = tensor[0]  # guidance asks about one clip several times over
+                setattr(self, name, max(getattr(self, name), one.numel() * one.element_size()))
 
     def _after(self, *_: Any) -> None:
         self.model_seconds += time.monotonic() - self._begun
@@ -407,7 +407,7 @@ def main() -> None:
     """Do what standard input asks."""
     from legato.errors import LegatoError
 
-    ask = BenchAsk(**json.loads(sys.stdin.read()))
+    ask = BenchAsk.from_values(json.loads(sys.stdin.read()))
     stages = [""]
 
     def tell(stage: str) -> None:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument, StateMismatch
-from legato.generate.appearance import Appearance
+from legato.generate.causal import CausalDecoder, DecoderState
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.latents import DiffusersLatents
 from legato.generate.objectives import FlowMatching
 from legato.generate.rolling import RollingState, RollingWindow, View, load_values, save_values
 from legato.generate.samplers import Denoiser
@@ -28,7 +29,7 @@ from legato.video.frames import Frame, Frames
 
 __all__ = ["Made", "StreamAsk", "VideoStream", "VideoStreamState", "check_streams", "drive_side_px"]
 
-SAVED_AS = "legato stream 2"
+SAVED_AS = "legato stream 3"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ class VideoStreamState:
         window: the queue it goes through.
         rolling: its state.
         drive: what is kept of the drive; None without one, or before the first tick.
-        ready: frames that are made and not shown yet, fewer than a window.
+        decoder: what the latents' decoder keeps; None where frames do not depend on each other, or before the first.
+        ready: frames that are made and not shown yet, fewer than a window's.
+        unseen: frames that are decoded next and not shown: of the bridge, and those gone on from that the decoder has
+            not given yet.
+        given: how many frames were gone on from; the first latent frame stands for one frame without any.
+        bridge: how many frames lie between those and the first that is shown.
         shown: how many frames were.
         start: time of the stream's first frame, exact.
     """
@@ -77,12 +83,16 @@ class VideoStreamState:
     window: RollingWindow
     rolling: RollingState
     drive: DriveState | None
+    decoder: DecoderState | None
     ready: UInt8[Tensor, "ready 3 height width"]
+    unseen: int
+    given: int
+    bridge: int
     shown: int
     start: Fraction
 
-    def time_of(self, number: int) -> Fraction:
-        """When a frame is shown, in seconds."""
+    def time_of(self, number: int | Fraction) -> Fraction:
+        """When a frame is shown, in seconds; or what lies between two."""
         return self.start + number / self.ask.rate
 
     @property
@@ -94,7 +104,8 @@ class VideoStreamState:
     def nbytes(self) -> int:
         """Memory of its tensors."""
         kept = [self.ready] + ([] if self.drive is None else [self.drive.pictures, self.drive.seconds])
-        return self.rolling.nbytes + sum(tensor.untyped_storage().nbytes() for tensor in kept)
+        decoder = 0 if self.decoder is None else self.decoder.nbytes
+        return self.rolling.nbytes + decoder + sum(tensor.untyped_storage().nbytes() for tensor in kept)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
@@ -105,7 +116,11 @@ class VideoStreamState:
             "window": asdict(self.window),
             "rolling": self.rolling.to("cpu").values,
             "drive": None if self.drive is None else dict(vars(self.drive)),
+            "decoder": None if self.decoder is None else dict(vars(self.decoder.to("cpu"))),
             "ready": self.ready.clone(),
+            "unseen": self.unseen,
+            "given": self.given,
+            "bridge": self.bridge,
             "shown": self.shown,
             "start": str(self.start),
         }
@@ -121,17 +136,16 @@ class VideoStreamState:
         values = load_values(path)
         if values.get("kind") != SAVED_AS:
             raise BadArgument(f"{path} is not the state of a stream that this legato can read")
-        window = values["window"]
-        window |= {
-            "levels": None if window["levels"] is None else tuple(window["levels"]),
-            "appearance": Appearance(**window["appearance"]),
-        }
         return cls(
             StreamAsk(**values["ask"] | {"rate": Fraction(values["ask"]["rate"])}),
-            RollingWindow(**window),
+            RollingWindow.from_values(values["window"]),
             RollingState.from_values(values["rolling"], path),
             None if values["drive"] is None else DriveState.from_values(values["drive"]),
+            None if values["decoder"] is None else DecoderState(**values["decoder"]),
             values["ready"],
+            values["unseen"],
+            values["given"],
+            values["bridge"],
             values["shown"],
             Fraction(values["start"]),
         )
@@ -154,7 +168,8 @@ class VideoStream:
         generator: trained by flow matching with a noise level for each frame.
         ask: what to stream.
         window: the queue.
-        drive: conditioning pictures, whose second 0 is the stream's first frame.
+        drive: conditioning pictures, whose second 0 is the stream's first frame. With a bridge, the first frames that
+            are made lie before that and are not shown.
 
     Raises:
         BadArgument: the generator cannot stream, or cannot do what is asked.
@@ -173,14 +188,17 @@ class VideoStream:
         if drive is not None:
             drive_side_px(generator)
         times = torch.arange(self.window.most_frames, dtype=torch.float64)[None]
-        generator.check(self._told(Ask(times, seeds=[ask.seed])))
+        told = self._told(Ask(times, seeds=[ask.seed]))
+        generator.check(told)
+        self._read = generator.read(told)
 
     def begin(self, given: Frames | None = None) -> VideoStreamState:
         """The state before the first frame.
 
         Args:
-            given: a picture or a clip to go on from: its last frames stay in view until those made take their place.
-                The stream's first frame is one interval after the last of them; 0 s without any.
+            given: a picture or a clip to go on from: its last frames, as far as they make whole latents, stay in view
+                until those made take their place. The stream's first frame is one interval after the last of them,
+                and after the bridge if there is one; 0 s without any.
 
         Raises:
             BadArgument: its size is not the generator's.
@@ -192,8 +210,8 @@ class VideoStream:
             generator.height // latents.stride_px,
             generator.width // latents.stride_px,
         )
-        start = Fraction(0)
-        encoded, times = None, None
+        start, count, unseen = Fraction(0), 0, 0
+        encoded, times, decoder = None, None, None
         if given is not None:
             if given.pixels.shape[-2:] != (generator.height, generator.width):
                 height, width = given.pixels.shape[-2:]
@@ -201,15 +219,20 @@ class VideoStream:
                     f"frames to go on from are {width}x{height}; this checkpoint makes {generator.width}x"
                     f"{generator.height}: scale or crop them"
                 )
-            wanted = max(1, self.window.context_frames, self.window.appearance.sink_frames)
-            last = given[max(0, len(given) - wanted) :]
-            start = int(last.pts[-1]) * last.time_base + 1 / self.ask.rate
+            last = given[max(0, len(given) - self.reference_frames) :]
+            last = last[(len(last) - 1) % (latents.whole_frames(2) - 1) :]
+            count = len(last)
+            start = int(last.pts[-1]) * last.time_base + (1 + self.bridge_frames(count)) / self.ask.rate
             with torch.inference_mode():
                 encoded = latents.encode(pixels_to_signal(last.pixels)[None].to(device))
-            times = last.seconds[None]
+                seen, decoder = latents.decode_next(encoded)
+            times, unseen = latents.seconds(last.seconds[None]), count - seen.shape[1]
         rolling = self.window.begin([self.ask.seed], size, given=encoded, seconds=times, device=device)
         nothing = torch.zeros(0, 3, generator.height, generator.width, dtype=torch.uint8)
-        return VideoStreamState(self.ask, self.window, rolling, None, nothing, 0, start)
+        bridge = self.bridge_frames(count)
+        return VideoStreamState(
+            self.ask, self.window, rolling, None, decoder, nothing, unseen + bridge, count, bridge, 0, start
+        )
 
     def step(self, state: VideoStreamState) -> VideoStreamState:
         """One tick: a window is pushed with its driving pictures, and the clean one, if any, is ready to be shown.
@@ -220,9 +243,13 @@ class VideoStream:
         state, latents = self.step_latents(state)
         if not latents.shape[1]:
             return state
+        before = None if state.decoder is None else state.decoder.to(self._device)
         with torch.inference_mode():
-            decoded = signal_to_pixels(self.generator.latents.decode(latents)[0]).cpu()
-        return replace(state, ready=torch.cat([state.ready, decoded]))
+            frames, decoder = self.generator.latents.decode_next(latents, before)
+            decoded = signal_to_pixels(frames[0]).cpu()
+        unseen = min(state.unseen, len(decoded))
+        ready = torch.cat([state.ready, decoded[unseen:]])
+        return replace(state, decoder=decoder, ready=ready, unseen=state.unseen - unseen)
 
     def step_latents(
         self, state: VideoStreamState
@@ -233,12 +260,9 @@ class VideoStream:
             StateMismatch: the state is of another queue, rate or seed.
         """
         self._check(state)
-        first = state.rolling.ticks * self.window.frames_per_window
-        numbers = range(first, first + self.window.frames_per_window)
+        numbers = self._numbers(state)
         seconds = torch.tensor([[float(state.time_of(n)) for n in numbers]], dtype=torch.float64)
-        pictures, kept = self._driven(
-            torch.tensor([float(n / self.ask.rate) for n in numbers], dtype=torch.float64), state
-        )
+        pictures, kept = self._driven(self.driving_seconds(state), state)
         tick = self.window.tick(state.rolling.to(self._device), seconds, self._telling, self._objective, pictures)
         return replace(state, rolling=tick.state, drive=kept), tick.latents
 
@@ -273,8 +297,45 @@ class VideoStream:
     # --- parts
 
     @property
+    def reference_frames(self) -> int:
+        """How many frames of a clip that is gone on from are kept in view."""
+        seen = max(1, self.window.context_frames, self.window.appearance.sink_frames)
+        latents = self.generator.latents
+        return latents.whole_frames(latents.frames_of(seen - 1)[-1] + 1)
+
+    def reference(self, picture: UInt8[Tensor, "3 height width"]) -> Frames:
+        """A picture to begin from, at such a time that the first frame is shown at second 0."""
+        rate, before = self.ask.rate, 1 + self.bridge_frames(1)
+        return Frames(picture[None], torch.tensor([-before * rate.denominator]), 1 / (rate * rate.denominator))
+
+    def driving_seconds(self, state: VideoStreamState, ticks: int = 1) -> Float64[Tensor, " time"]:
+        """When the pictures are that lead the next windows: a latent frame stands at the mean time of its frames."""
+        return torch.tensor([float(n / self.ask.rate) for n in self._numbers(state, ticks)], dtype=torch.float64)
+
+    def bridge_frames(self, given: int) -> int:
+        """How many frames are made and not shown before the first, see `Drive.bridge_seconds`: whole latents of them.
+
+        Args:
+            given: how many frames are gone on from.
+        """
+        seconds = 0.0 if self.drive is None else self.drive.bridge_seconds
+        if not seconds:
+            return 0
+        latents = self.generator.latents
+        last = given + math.ceil(Fraction(seconds).limit_denominator(10**6) * self.ask.rate) - 1
+        return latents.frames_of(latents.latent_of(last))[-1] + 1 - given
+
+    @property
     def _device(self) -> torch.device:
         return next(self.generator.model.parameters()).device
+
+    def _numbers(self, state: VideoStreamState, ticks: int = 1) -> list[Fraction]:
+        """Numbers of the next windows' latent frames: of the frames that each stands for, their mean."""
+        latents, size = self.generator.latents, self.window.frames_per_window
+        first = latents.latent_frames(state.given) if state.given else 0
+        begin = first + state.rolling.ticks * size
+        groups = [latents.frames_of(n) for n in range(begin, begin + ticks * size)]
+        return [Fraction(sum(group), len(group)) - state.given - state.bridge for group in groups]
 
     def _ended(self, state: VideoStreamState) -> bool:
         """Whether the next frame would come after the drive's last picture, where the stream ends with it."""
@@ -316,7 +377,7 @@ class VideoStream:
             given=view.latents,
             known=view.known,
         )
-        made: Denoiser = self.generator.denoiser(self._told(ask))
+        made: Denoiser = self.generator.denoiser(self._told(ask), self._read)
         return made
 
     def _check(self, state: VideoStreamState) -> None:
@@ -334,6 +395,7 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
 
     Raises:
         BadArgument: it cannot, with the reason and what to do.
+        UnsupportedModel: its latents cannot be decoded piece by piece.
     """
     objective = generator.objective
     if not isinstance(objective, FlowMatching):
@@ -349,11 +411,8 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
             "windows (legato.generate.fusion.FusedWindows: no seams, but memory grows with the length) or make "
             "overlapping batches (legato.generate.strategies: bounded, with seams)"
         )
-    if generator.latents.stride_frames != 1:
-        raise BadArgument(
-            f"a latent of this checkpoint stands for {generator.latents.stride_frames} frames; streams decode latents "
-            "that stand for one: train in the latents of `recipes/latents.py` or of an image VAE"
-        )
+    if isinstance(generator.latents, DiffusersLatents) and generator.latents.video:
+        CausalDecoder.of(generator.latents.vae)
     return objective
 
 

@@ -27,6 +27,14 @@ class TextTokens:
     ):
         self.tokens, self.mask = tokens, mask
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def at(self, rows: Sequence[int]) -> "TextTokens":
+        """Those of some texts, in that order."""
+        chosen = list(rows)
+        return TextTokens(self.tokens[chosen], None if self.mask is None else self.mask[chosen])
+
     @property
     def pooled(self) -> Float[Tensor, "batch channels"]:
         """The mean of what counts."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from legato.clock import WithFramePositions
 from legato.errors import BadArgument
-from legato.generate.text import ByteText
+from legato.generate.text import ByteText, TextTokens
 
 __all__ = ["VideoUNet3D", "frame_order_leak"]
 
@@ -82,7 +82,7 @@ class VideoUNet3D(
         *,
         seconds: Float64[Tensor, "batch time"],
         noise: Float[Tensor, " batch"] | Float[Tensor, "batch time"],
-        text: Sequence[str] | None = None,
+        text: Sequence[str] | TextTokens | None = None,
         labels: Int64[Tensor, " batch"] | None = None,
         drive: Tensor | None = None,
         known: Bool[Tensor, "batch time"] | None = None,
@@ -94,7 +94,7 @@ class VideoUNet3D(
             x: noisy frames.
             seconds: must be one for each frame; this network only takes their order.
             noise: level of each sample, 0 to 1; where a level for each frame is given, all but clean ones are equal.
-            text: of each sample; "" and None stand for none.
+            text: of each sample; "" and None stand for none. Or what `text`, the model's own reader, made of them.
             labels: none.
             drive: none.
             known: none.
@@ -116,8 +116,8 @@ class VideoUNet3D(
         if height % self.patch_px or width % self.patch_px:
             raise BadArgument(f"frames are {width}x{height}; this model takes multiples of {self.patch_px}")
         level = noise if noise.ndim == 1 else noise.amax(1)
-        tokens = self.text(text if text is not None else ("",) * b).tokens
-        said = self.unet(x.transpose(1, 2), (999 * level).round().long(), encoder_hidden_states=tokens).sample
+        read = text if isinstance(text, TextTokens) else self.text(text if text is not None else ("",) * b)
+        said = self.unet(x.transpose(1, 2), (999 * level).round().long(), encoder_hidden_states=read.tokens).sample
         return said.transpose(1, 2)
 
 

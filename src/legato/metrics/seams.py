@@ -19,6 +19,7 @@ LEAST_REPEATS = 3
 LEAST_SCORE = 10.0
 MOST_BY_CHANCE = 0.1
 LONGEST_PERIOD = 256
+ROWS_AT_ONCE, VALUES_AT_ONCE = 4096, 1 << 20  # of a running median
 
 
 @dataclass
@@ -147,8 +148,16 @@ def _relative(seconds: np.ndarray, signal: np.ndarray) -> np.ndarray:
     floor = 0.05
     relative = np.full(len(signal), np.nan)
     first = np.searchsorted(seconds, seconds - 0.5)
-    last = np.searchsorted(seconds, seconds + 0.5, side="right")
-    for at in np.flatnonzero(np.isfinite(signal)):
-        near = signal[first[at] : last[at]]
-        relative[at] = (signal[at] + floor) / (float(np.nanmedian(near)) + floor)
+    count = np.searchsorted(seconds, seconds + 0.5, side="right") - first
+    known = np.flatnonzero(np.isfinite(signal))
+    while len(known):
+        widest = int(count[known[:ROWS_AT_ONCE]].max())
+        at, known = np.split(known, [max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // widest))])
+        near = first[at, None] + np.arange(widest)  # (rows, widest), a row for each frame
+        around = np.where(np.arange(widest) < count[at, None], signal[np.minimum(near, len(signal) - 1)], np.nan)
+        around.sort(axis=1)  # what is not a number comes last
+        there = np.isfinite(around).sum(1)
+        rows = np.arange(len(at))
+        median = (around[rows, (there - 1) // 2] + around[rows, there // 2]) / 2
+        relative[at] = (signal[at] + floor) / (median + floor)
     return relative

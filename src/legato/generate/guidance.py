@@ -1,0 +1,69 @@
+"""Guidance in one call: what a model says told everything, and told all but one thing, as samples of one batch."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from legato.generate.generator import Ask
+
+__all__ = ["conditions_of", "guided", "left_out", "texts_of", "told_texts"]
+
+
+def left_out(ask: "Ask") -> dict[str, float]:
+    """What is left out in turn, `words` (text and class) or `drive`, and how much more what that changes counts."""
+    more = {"words": ask.guidance - 1, "drive": ask.drive_guidance - 1}
+    told = {"words": _worded(ask) or _labelled(ask), "drive": ask.drive is not None}
+    return {name: by for name, by in more.items() if by and told[name]}
+
+
+def texts_of(ask: "Ask") -> tuple[str, ...]:
+    """The text of each clip, and then as many empty ones."""
+    none = ("",) * len(ask.seconds)
+    return (none if ask.text is None else tuple(ask.text)) + none
+
+
+def told_texts(ask: "Ask") -> list[int]:
+    """Which of those each sample of the batch is told: the clips, then the clips for which one thing is left out."""
+    count = len(ask.seconds)
+    asked, none = list(range(count)), list(range(count, 2 * count))
+    return asked + [at for name in left_out(ask) for at in (none if name == "words" else asked)]
+
+
+def conditions_of(ask: "Ask") -> dict[str, Tensor]:
+    """All other conditions that an ask has, of the same samples; what is left out is blank, as in training."""
+    without = left_out(ask)
+    told: dict[str, Tensor | None] = {"rate_known": ask.rate_known, "known": ask.known}
+    if _labelled(ask):
+        told["labels"] = ask.labels
+    if ask.drive is not None:
+        all_frames = torch.ones(ask.seconds.shape, dtype=torch.bool) if "drive" in without else None
+        told |= {"drive": ask.drive, "drive_known": all_frames if ask.drive_known is None else ask.drive_known}
+    blank = {("words", "labels"): -1, ("drive", "drive_known"): 0}
+
+    def version(name: str, rows: Tensor, without: str) -> Tensor:
+        return torch.full_like(rows, blank[without, name]) if (without, name) in blank else rows
+
+    return {
+        name: torch.cat([rows, *(version(name, rows, one) for one in without)])
+        for name, rows in told.items()
+        if rows is not None
+    }
+
+
+def guided(said: Tensor, by: dict[str, float]) -> Tensor:
+    """What the samples of a batch say together (Ho and Salimans 2022): x + (w - 1) (x - what was said without)."""
+    full, *others = said.chunk(1 + len(by))
+    out = full
+    for other, more in zip(others, by.values(), strict=True):
+        out = out + more * (full - other)
+    return out
+
+
+def _worded(ask: "Ask") -> bool:
+    return ask.text is not None and any(ask.text)
+
+
+def _labelled(ask: "Ask") -> bool:
+    return ask.labels is not None and bool((ask.labels >= 0).any())

@@ -1,0 +1,212 @@
+"""Latents with a stride in time: decoded piece by piece as if at once, and streamed, resumed and timed all the same."""
+
+import itertools
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from legato.data.batch import pixels_to_signal, signal_to_pixels
+from legato.errors import BadArgument, UnsupportedModel
+from legato.generate import FlowMatching, VideoDiT, VideoGenerator
+from legato.generate.appearance import Appearance
+from legato.generate.driving import Drive
+from legato.generate.latents import DiffusersLatents
+from legato.generate.rolling import RollingWindow
+from legato.generate.strategies import AllAtOnce, SlidingWindow, Streaming
+from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
+from legato.video import Frames
+from tests.generate.test_latents import wan_vae
+
+ASK = StreamAsk(Fraction(24), seed=3)
+WINDOW = RollingWindow(2, 3, context_frames=2, appearance=Appearance(1))
+
+
+def wan_22_vae() -> nn.Module:
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    return AutoencoderKLWan(
+        base_dim=8, decoder_base_dim=8, z_dim=4, dim_mult=[1, 1, 1], num_res_blocks=1, latents_mean=[0.1] * 4,
+        latents_std=[2.0] * 4, temperal_downsample=[True, True], is_residual=True, in_channels=12, out_channels=12,
+        patch_size=2,
+    )  # fmt: skip
+
+
+def cogvideox_vae() -> nn.Module:
+    from diffusers import AutoencoderKLCogVideoX
+
+    torch.manual_seed(0)
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2,
+    )  # fmt: skip
+
+
+def ltx_vae() -> nn.Module:
+    from diffusers import AutoencoderKLLTXVideo
+
+    torch.manual_seed(0)
+    return AutoencoderKLLTXVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5,
+    )  # fmt: skip
+
+
+VAES = [wan_vae, wan_22_vae, cogvideox_vae]
+
+
+def generator(make: Callable[[], nn.Module] = wan_vae) -> VideoGenerator:
+    latents = DiffusersLatents(make())
+    torch.manual_seed(1)
+    model = VideoDiT(channels=4, patch_px=1, width=32, depth=1, heads=2, drive_channels=3).eval()
+    for weights in model.parameters():
+        nn.init.normal_(weights, std=0.1)
+    return VideoGenerator(model, FlowMatching(), 16, 16, latents=latents)
+
+
+GENERATOR = generator()
+
+
+def stream(drive: Drive | None = None) -> VideoStream:
+    return VideoStream(GENERATOR, ASK, WINDOW, drive)
+
+
+def moving(count: int) -> Frames:
+    pixels = torch.randint(0, 255, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Frames(pixels, torch.arange(count), Fraction(1, 24))
+
+
+@pytest.mark.parametrize("make", VAES)
+@pytest.mark.parametrize("pieces", [(7,), (1, 1, 1, 1, 1, 1, 1), (2, 1, 4), (1, 3, 3)])
+def test_pieces_joined_are_the_clip_decoded_at_once(make: Callable[[], nn.Module], pieces: tuple[int, ...]) -> None:
+    latents = DiffusersLatents(make())
+    clip = torch.randn(2, 7, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    whole, made, state = latents.decode(clip), [], None
+    assert whole.shape[1] == 25
+    for piece in clip.split(pieces, 1):
+        frames, state = latents.decode_next(piece, state)
+        made.append(frames)
+    joined = torch.cat(made, 1)
+    assert joined.shape == whole.shape
+    assert float(whole.std()) > 0.01
+    torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("make", VAES)
+def test_what_a_decoder_keeps_is_bounded_and_a_value(make: Callable[[], nn.Module]) -> None:
+    latents, state, sizes = DiffusersLatents(make()), None, []
+    numbers = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        before, piece = state, torch.randn(1, 1, 4, 2, 2, generator=numbers)
+        frames, state = latents.decode_next(piece, before)
+        assert state is not None
+        sizes.append(state.nbytes)
+    again, _ = latents.decode_next(piece, before)
+    assert torch.equal(frames, again)
+    assert max(sizes[-6:]) == max(sizes[4:10])
+
+
+def test_a_decoder_that_looks_ahead_is_refused_with_those_that_do_not() -> None:
+    latents = DiffusersLatents(ltx_vae())
+    with pytest.raises(UnsupportedModel, match=r"AutoencoderKLLTXVideo keeps nothing.*AutoencoderKLWan"):
+        latents.decode_next(torch.zeros(1, 1, 4, 1, 1))
+    with pytest.raises(UnsupportedModel, match="decoded whole"):
+        VideoStream(generator(ltx_vae), ASK, WINDOW)
+
+
+def test_frames_that_a_vae_cannot_make_are_told() -> None:
+    with pytest.raises(BadArgument, match=r"13 frames; these latents take 1 \+ multiples of 8: use 9 or 17"):
+        DiffusersLatents(cogvideox_vae()).latent_frames(13)
+    assert DiffusersLatents(wan_22_vae()).stride_px == 8
+
+
+@pytest.mark.parametrize("make", VAES)
+@pytest.mark.parametrize("count", [1, 5, 14])
+def test_exactly_the_frames_asked_for_are_those_of_all_latents_decoded_at_once(
+    make: Callable[[], nn.Module], count: int
+) -> None:
+    running = VideoStream(generator(make), ASK, WINDOW)
+    made = list(running.frames(running.begin(), count))
+    assert [one.frame.time for one in made] == [Fraction(n, 24) for n in range(count)]
+    state, clean = running.begin(), []
+    for _ in range(4):
+        state, latents = running.step_latents(state)
+        clean.append(latents)
+    whole = signal_to_pixels(running.generator.latents.decode(torch.cat(clean, 1)[:, :7])[0])
+    difference = torch.stack([one.frame.pixels for one in made]).int() - whole[:count].int()
+    assert int(difference.abs().max()) <= 1  # levels of 255
+    assert float(whole.float().std()) > 1
+
+
+def test_a_latent_stands_at_the_mean_time_of_its_frames_and_takes_its_drive_there() -> None:
+    asked = []
+
+    class Told(Drive):
+        def at(self, seconds: Tensor, state: object = None) -> object:  # type: ignore[override]
+            asked.extend(seconds.tolist())
+            return super().at(seconds, state)  # type: ignore[arg-type]
+
+    drive = Told((n / 24, torch.full((3, 2, 2), n / 100)) for n in itertools.count())
+    running = stream(drive)
+    state = running.step(running.step(running.begin()))
+    means = [0.0, *(((4 * k - 3) + 4 * k) / 2 / 24 for k in range(1, 6))]
+    assert asked == pytest.approx(means)
+    assert state.rolling.seconds[0].tolist() == pytest.approx(means[1:])  # of the three that are clean two stay
+    assert len(state.ready) == 1 + 4 + 4
+
+
+@pytest.mark.parametrize("at", [1, 2, 6, 13])
+@pytest.mark.parametrize("reference", [0, 1, 7])
+def test_resumed_from_a_file_is_uninterrupted_bit_for_bit(at: int, reference: int, tmp_path: Path) -> None:
+    begun = stream().begin(moving(reference) if reference else None)
+    whole = [m.frame.pixels for m in stream().frames(begun, 18)]
+    part = list(stream().frames(begun, at))
+    part[-1].state.save(tmp_path / "state.pt")
+    rest = list(stream().frames(VideoStreamState.load(tmp_path / "state.pt"), 18 - at))
+    made = [m.frame.pixels for m in (*part, *rest)]
+    assert all(torch.equal(a, b) for a, b in zip(made, whole, strict=True))
+
+
+@pytest.mark.parametrize("make", VAES)
+@pytest.mark.parametrize(("given", "whole_given"), [(1, 1), (3, 1), (7, 5), (20, 5)])
+def test_what_is_gone_on_from_is_in_the_decoders_view_and_not_shown(
+    make: Callable[[], nn.Module], given: int, whole_given: int
+) -> None:
+    running = VideoStream(generator(make), ASK, WINDOW)
+    clip = moving(given)
+    begun = running.begin(clip)
+    if make is cogvideox_vae:
+        whole_given = 9 if given >= 9 else 1
+    assert begun.given == whole_given
+    made = list(running.frames(begun, 12))
+    assert made[0].frame.time == Fraction(given, 24)
+    latents = running.generator.latents
+    encoded = latents.encode(pixels_to_signal(clip.pixels[given - whole_given :])[None])
+    state, clean = begun, [encoded]
+    for _ in range(4):
+        state, fresh = running.step_latents(state)
+        clean.append(fresh)
+    every = torch.cat(clean, 1)
+    odd = every.shape[1] - 1 + every.shape[1] % 2
+    frames = signal_to_pixels(latents.decode(every[:, :odd])[0])[whole_given : whole_given + 12]
+    difference = torch.stack([m.frame.pixels for m in made]).int() - frames.int()
+    assert int(difference.abs().max()) <= 1
+    times = state.rolling.seconds[0]
+    assert times[-1] - times[-2] == pytest.approx(4 / 24)
+
+
+def test_other_strategies_take_such_latents_too() -> None:
+    def pieces(strategy: object) -> Tensor:
+        drive = Drive((n / 24, torch.full((3, 2, 2), n / 100)) for n in itertools.count())
+        return torch.cat(list(strategy.pieces(GENERATOR, ASK, 14, drive)))  # type: ignore[attr-defined]
+
+    streamed = pieces(Streaming(WINDOW))
+    for offload in (False, True):
+        whole = pieces(SlidingWindow(WINDOW, offload))
+        assert whole.shape == streamed.shape
+        assert int((whole.int() - streamed.int()).abs().max()) <= 1
+    assert pieces(AllAtOnce(2)).shape == streamed.shape

@@ -1,0 +1,99 @@
+"""Guidance in one call of the model: what several calls would say, with texts that are read once."""
+
+import itertools
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from legato.generate import Ask, FlowMatching, VideoDiT, VideoGenerator, VideoUNet3D
+from legato.generate.driving import Drive
+from legato.generate.rolling import RollingWindow
+from legato.generate.stream import StreamAsk, VideoStream
+
+NUMBERS = torch.Generator().manual_seed(0)
+SECONDS = torch.tensor([[0.0, 0.1, 0.3], [0.0, 0.05, 0.1]], dtype=torch.float64)
+X, LEVELS = torch.randn(2, 3, 3, 8, 8, generator=NUMBERS), torch.rand(2, 3, generator=NUMBERS)
+DRIVE = torch.randn(2, 3, 3, 8, 8, generator=NUMBERS)
+DRIVEN = torch.tensor([[True, True, False], [False, True, True]])
+LABELS, WORDS = torch.tensor([1, -1]), ("up", "down")
+KNOWN = torch.tensor([[True, False, False], [False, False, False]])
+
+
+def generator(**options: Any) -> VideoGenerator:
+    torch.manual_seed(0)
+    model = VideoDiT(width=32, depth=1, heads=2, text_bytes=8, text_depth=1, drive_channels=3, classes=2, **options)
+    for weights in model.parameters():
+        nn.init.normal_(weights, std=0.1)
+    return VideoGenerator(model.eval(), FlowMatching(), 8, 8, classes=("a", "b"))
+
+
+GENERATOR = generator()
+
+
+@pytest.mark.parametrize(
+    ("told", "guidance", "drive_guidance"),
+    [
+        ({"text": WORDS}, 3.0, 1.0),
+        ({"labels": LABELS}, 0.5, 1.0),
+        ({"text": WORDS, "drive": DRIVE}, 2.0, 4.0),
+        ({"text": WORDS, "labels": LABELS, "drive": DRIVE, "drive_known": DRIVEN}, 2.0, 1.5),
+        ({"drive": DRIVE, "drive_known": DRIVEN}, 3.0, 2.0),
+        ({"text": WORDS, "drive": DRIVE}, 1.0, 1.0),
+        ({"text": ("", "")}, 3.0, 3.0),
+    ],
+)
+@torch.inference_mode()
+def test_one_call_says_what_several_would(told: dict[str, Any], guidance: float, drive_guidance: float) -> None:
+    ask = Ask(SECONDS, [0, 1], given=X, known=KNOWN, guidance=guidance, drive_guidance=drive_guidance, **told)
+    model, calls = GENERATOR.model, []
+    hook = model.register_forward_pre_hook(lambda *_: calls.append(1))
+    guided = GENERATOR.denoiser(ask)(X, LEVELS)
+    hook.remove()
+    assert len(calls) == 1
+
+    def said(**conditions: Any) -> Tensor:
+        out: Tensor = model(X, seconds=SECONDS, noise=LEVELS, known=KNOWN, **conditions)
+        return out
+
+    words = {k: v for k, v in told.items() if k in ("text", "labels")}
+    drive = {k: v for k, v in told.items() if k not in words}
+    full = said(**told)
+    expected = full + (guidance - 1) * (full - said(**drive)) + (drive_guidance - 1) * (full - said(**words))
+    torch.testing.assert_close(guided, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_other_networks_are_guided_by_text_too() -> None:
+    torch.manual_seed(0)
+    model = VideoUNet3D(3, (16, 16)).eval()
+    ask = Ask(SECONDS, [0, 1], text=WORDS, guidance=2.0)
+    guided = VideoGenerator(model, FlowMatching(), 8, 8).denoiser(ask)(X, LEVELS.amax(1, keepdim=True).expand(2, 3))
+    full, none = (model(X, seconds=SECONDS, noise=LEVELS.amax(1), text=text) for text in (WORDS, None))
+    torch.testing.assert_close(guided, 2 * full - none, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stream_reads_its_text_once_and_calls_the_model_once_a_tick() -> None:
+    calls: dict[str, int] = {"text": 0, "model": 0}
+
+    def count(name: str) -> Any:
+        def hook(*_: object) -> None:
+            calls[name] += 1
+
+        return hook
+
+    hooks = [
+        GENERATOR.model.register_forward_pre_hook(count("model")),
+        GENERATOR.model.text.register_forward_pre_hook(count("text")),  # type: ignore[union-attr]
+    ]
+    ask = StreamAsk(Fraction(24), text="up", guidance=2.0, drive_guidance=3.0)
+    drive = Drive((n / 24, torch.full((3, 8, 8), n / 50)) for n in itertools.count())
+    running = VideoStream(GENERATOR, ask, RollingWindow(2, 2), drive)
+    state = running.begin()
+    for _ in range(5):
+        state = running.step(state)
+    for hook in hooks:
+        hook.remove()
+    assert calls == {"text": 1, "model": 5}
