@@ -64,6 +64,18 @@ def test_keys_are_in_the_numbered_pictures_bit_for_bit(
     assert not torch.equal(read_picture(tmp_path / "out" / "0002.png"), PICTURES[0])
 
 
+def test_smoothing_changes_what_was_made_and_no_key(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
+    made = []
+    for name, options in (("rough", ()), ("smooth", ("--smooth", 0.1))):
+        call("--key", f"0={drawings[0]}", "--proposal", f"0.5={drawings[1]}:0.5", "--key", f"1={drawings[2]}", "--fps",
+             8, "--checkpoint", refiner, "--out", tmp_path / name / "%d.png", "--quiet", *options)  # fmt: skip
+        made.append([read_picture(tmp_path / name / f"{n}.png") for n in range(9)])
+    rough, smooth = made
+    assert [torch.equal(a, b) for a, b in zip(rough, smooth, strict=True)] == [True, *[False] * 7, True]
+    with pytest.raises(BadArgument, match="up to 0.5"):
+        call("--key", f"0={drawings[0]}", "--key", f"1={drawings[2]}", "--smooth", 2, "--out", tmp_path / "v.mp4")
+
+
 def test_a_lossless_video_holds_the_keys_bit_for_bit(drawings: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "v.mp4"
     call("--key", f"0={drawings[0]}", "--key", f"0.5={drawings[1]}", "--fps", 8, "--out", out, "--lossless")

@@ -38,6 +38,9 @@ def inbetween(
     fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
+    smooth: Annotated[
+        float, typer.Option(help="Average made frames along their motion over about so many seconds, 0.04; 0: don't.")
+    ] = 0.0,
     out: Annotated[Path, typer.Option(help="A video, or numbered pictures as frames/%05d.png.")] = Path("between.mp4"),
     lossless: Annotated[bool, typer.Option("--lossless", help="Keys come back from a video bit for bit.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (PNG).")] = None,
@@ -49,6 +52,7 @@ def inbetween(
 
     from legato.generate.generator import VideoGenerator
     from legato.generate.storyboard import between_keys, refined_between_keys
+    from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import contact_sheet
     from legato.video import write_video
     from legato.video.still import is_pattern, write_pictures
@@ -59,16 +63,21 @@ def inbetween(
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
     if not is_pattern(out):
         check_ending(out)
+    if smooth:
+        check_reach(smooth)
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(fps)
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:
         with _shown("filling in", quiet) as told:
-            frames = between_keys(board, timeline, way, threads=min(os.cpu_count() or 1, MOST_THREADS), told=told)
+            frames = between_keys(board, timeline, way, threads=threads, told=told)
     else:
         generator = VideoGenerator.from_pretrained(checkpoint)
         with _shown("refining", quiet) as told:
             frames = refined_between_keys(board, timeline, generator, levels=levels, seed=seed, text=text, told=told)
+    if smooth:
+        frames = smoothed(frames, board.given(timeline), reach_seconds=smooth, threads=threads)
     if is_pattern(out):
         write_pictures(frames, out)
     else:
@@ -84,6 +93,7 @@ def inbetween(
         "keys": [{"seconds": float(k.time), "confidence": k.confidence} for k in board.keys],
         "checkpoint": checkpoint,
         "interpolator": None if checkpoint else interpolator,
+        "smooth_seconds": smooth,
         "wall_seconds": took,
     }
     if json is not None:

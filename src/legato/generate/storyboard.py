@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
@@ -96,6 +96,11 @@ class Storyboard:
         first, last = self.keys[0].time, self.keys[-1].time
         grid = {first + k / rate for k in range(int((last - first) * rate) + 1)}
         return Timeline(tuple(sorted(grid | {key.time for key in self.keys})))
+
+    def given(self, timeline: Timeline) -> Bool[Tensor, " frames"]:
+        """Which frames are given pictures, and stay bit for bit."""
+        times = {key.time for key in self.keys if key.given}
+        return torch.tensor([at in times for at in timeline], dtype=torch.bool)
 
     @property
     def text(self) -> str:
