@@ -182,12 +182,10 @@ def main() -> None:
     Console(width=max(100, 22 * len(names))).print(table)
     gains = {name: {other: gain(rows, name, other) for other in ("linear", "flow", str(ways[0]))} for name in spent}
     for way in ways:
-        noise = loaded[way.checkpoint].objective
+        mode = getattr(loaded[way.checkpoint].objective, "mode", "none")
         over = "; ".join(f"{m:+.2f} +- {s:.2f} over {o}, least {w:+.2f}" for o, (m, s, w) in gains[str(way)].items())
-        print(
-            f"{way} (noise {getattr(noise, 'mode', '?')}): {over}; {1000 * statistics.median(spent[str(way)]):.0f} ms "
-            f"a clip, {statistics.median(spent[str(ways[0])]) / statistics.median(spent[str(way)]):.1f} x as fast as {ways[0]}"
-        )
+        took, first = (statistics.median(spent[str(one)]) for one in (way, ways[0]))
+        print(f"{way} (noise {mode}): {over}; {1000 * took:.0f} ms a clip, {first / took:.1f} x as fast as {ways[0]}")
     save(
         args.json,
         {"cases": rows, "mean": mean, "gains": gains, "seconds_per_clip": spent},

@@ -72,7 +72,7 @@ def test_smoothing_changes_what_was_made_and_no_key(drawings: list[Path], refine
         made.append([read_picture(tmp_path / name / f"{n}.png") for n in range(9)])
     rough, smooth = made
     assert [torch.equal(a, b) for a, b in zip(rough, smooth, strict=True)] == [True, *[False] * 7, True]
-    with pytest.raises(BadArgument, match="up to 0.5"):
+    with pytest.raises(BadArgument, match=r"up to 0\.5"):
         call("--key", f"0={drawings[0]}", "--key", f"1={drawings[2]}", "--smooth", 2, "--out", tmp_path / "v.mp4")
 
 

@@ -22,7 +22,7 @@ def timed(pixels: torch.Tensor, rate: int = RATE) -> Frames:
 
 
 def flickering(strength: float = 6.0) -> torch.Tensor:
-    """Each frame but the given ones in patches lighter or darker, as from a decoder that does not know its neighbours."""
+    """Each frame but the given ones in patches lighter or darker, as from a decoder that sees one frame at a time."""
     numbers = torch.Generator().manual_seed(0)
     coarse = strength * torch.randn(len(CLEAN), 1, 6, 8, generator=numbers)
     change = torch.nn.functional.interpolate(coarse, CLEAN.shape[-2:], mode="bilinear")
