@@ -223,7 +223,7 @@ def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "Video
     made = []
     for clip in clips:
         board = Storyboard(tuple(Key(at, picture) for at, picture in zip(keys, clip, strict=True)))
-        made.append(refined_between_keys(board, world, refiner, text=text).pixels)
+        made.append(torch.stack([frame.pixels for frame in refined_between_keys(board, world, refiner, text=text)]))
     return torch.stack(made)
 
 
@@ -240,9 +240,9 @@ def steadied(clips: "Tensor", world: "Timeline", given: "Timeline | None", reach
     from legato.video import Frames
 
     base, times = time_base(world), set(given or ())
-    stays = torch.tensor([at in times for at in world], dtype=torch.bool)
-    frames = (Frames(clip, world.pts(base), base) for clip in clips)
-    return torch.stack([smoothed(clip, stays, reach_seconds=reach_seconds).pixels for clip in frames])
+    stays = [at in times for at in world]
+    made = (smoothed(Frames(clip, world.pts(base), base), stays, reach_seconds=reach_seconds) for clip in clips)
+    return torch.stack([torch.stack([frame.pixels for frame in frames]) for frames in made])
 
 
 def time_base(shown: "Timeline") -> Any:
