@@ -195,9 +195,7 @@ def check_pair(first: Tensor, second: Tensor, shares: Sequence[float]) -> None:
             raise BadArgument(f"share {share} does not lie between 0 (the first picture) and 1 (the second)")
 
 
-def in_between(
-    first: Tensor, second: Tensor, shares: Sequence[float], inside: Callable[[float], Image]
-) -> Tensor:
+def in_between(first: Tensor, second: Tensor, shares: Sequence[float], inside: Callable[[float], Image]) -> Tensor:
     """The given pictures themselves at the ends, and what `inside` makes of a share elsewhere.
 
     All in NumPy: small tensor operations between OpenCV's would wait for torch's threads each time.
