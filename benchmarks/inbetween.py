@@ -157,8 +157,9 @@ def main() -> None:
     torch.set_grad_enabled(False)
     count = 8 if args.quick else 32
     ways = [Way(name, levels) for name in args.checkpoint for levels in args.levels]
-    ways += [way for name in args.checkpoint for n in args.steps if (way := Way(name, steps=n)) not in ways]
+    ways += [Way(name, steps=steps) for name in args.checkpoint for steps in args.steps]
     ways += [Way(args.student, steps=1)] if args.student else []
+    ways = list(dict.fromkeys(ways))
     loaded = {name: VideoGenerator.from_pretrained(name) for name in {way.checkpoint for way in ways}}
     rows: list[dict[str, Any]] = []
     spent: dict[str, list[float]] = {str(way): [] for way in ways}

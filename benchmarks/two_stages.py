@@ -99,8 +99,9 @@ def main() -> None:
         return filled(generated(keys, word, seed)[None], keys, world, refiner, word)[0]
 
     words = list(VOCABULARY)[: args.words]
-    worlds = [Timeline.constant(seconds=Fraction(s).limit_denominator(1000), rate=args.fps) for s in durations(0)]
-    for number, (word, world) in enumerate([(words[0], worlds[0]), *zip(words, worlds, strict=False)]):
+    lengths = [Fraction(seconds).limit_denominator(1000) for seconds in durations(0)[: len(words)]]
+    worlds = [Timeline.constant(seconds=length, rate=args.fps) for length in lengths]
+    for number, (word, world) in enumerate([(words[0], worlds[0]), *zip(words, worlds, strict=True)]):
         seed, counts = max(number - 1, 0), number > 0
         spend("every frame", lambda: generated(world, word, seed), counts=counts)  # noqa: B023 - called at once
         for every in args.keyframe_seconds:
