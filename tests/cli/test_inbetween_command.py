@@ -1,6 +1,7 @@
 """`legato inbetween`, as a user types it: keys stay bit for bit at their times."""
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
-from legato.generate.storyboard import Key, Storyboard, read_storyboard, refined_between_keys
+from legato.generate.storyboard import Key, Storyboard, between_keys, read_storyboard, refined_between_keys
 from legato.generate.work import counted
-from legato.video import open_video
+from legato.motion.interpolate import LinearInterpolator
+from legato.video import Timeline, open_video
 from legato.video.still import read_picture
 
 register()
@@ -148,6 +150,27 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         assert torch.equal(frames[30 * n].pixels, PICTURES[n])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
+    asked: list[int] = []
+
+    class Counting:
+        def __call__(self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+            asked.append(len(shares))
+            return LinearInterpolator()(first, second, shares)
+
+    board = Storyboard(tuple(Key(Fraction(n), PICTURES[n]) for n in range(4)))
+    coming = between_keys(board, board.timeline(20), Counting(), threads=threads)
+    assert asked == []
+    first = next(coming)
+    assert sum(asked) <= 8 * (threads + 1)
+    frames = [first, *coming]
+    assert [frame.time for frame in frames] == [Fraction(n, 20) for n in range(61)]
+    assert all(torch.equal(frames[20 * n].pixels, PICTURES[n]) for n in range(4))
+    with pytest.raises(BadArgument, match="a frame at 4 s lies outside the storyboard, which goes from 0 to 3 s"):
+        between_keys(board, Timeline.from_seconds([0, 4]), Counting())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -166,6 +189,9 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow, linear"),
         (("--key", "0={a}", "--key", "1={big}"), "at 1 s is 30x20 and the first one 16x16"),
         (("--key", "0={big}", "--key", "1={big}", "--checkpoint", "{refiner}"), "refines 16x16"),
+        (("--key", "0={a}", "--key", "1={b}", "--checkpoint", "puppet-flow"), "does not refine"),
+        (("--key", "0={a}", "--key", "1={b}", "--text", "hello"), "for refiners"),
+        (("--key", "0={a}", "--key", "1={b}", "--out", "frames/%d.jpg"), "numbered pictures are PNG files"),
         (("board.yaml", "--key", "0={a}"), "use one of them"),
         (("none.yaml",), "cannot be read"),
     ],
@@ -177,7 +203,7 @@ def test_what_is_wrong_is_said(
     cv2.imwrite(str(big), torch.zeros(20, 30, 3, dtype=torch.uint8).numpy())
     named = {"a": drawings[0], "b": drawings[1], "big": big, "refiner": refiner}
     with pytest.raises(BadArgument, match=words):
-        call(*(str(a).format(**named) for a in arguments), "--out", tmp_path / "v.mp4")
+        call("--out", tmp_path / "v.mp4", *(str(a).format(**named) for a in arguments))
     assert not (tmp_path / "v.mp4").exists()
 
 

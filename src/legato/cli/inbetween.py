@@ -66,6 +66,8 @@ def inbetween(
     way = parse.parsed_interpolator(interpolator)
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
+    if checkpoint is None and (text or levels):
+        raise BadArgument("--text and --levels are for refiners; name one with --checkpoint, or leave them out")
     if "%" in out.name and not is_pattern(out):
         raise BadArgument(f"--out is {out}; numbered pictures are PNG files, as frames/%05d.png")
     if not is_pattern(out):

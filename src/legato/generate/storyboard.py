@@ -219,14 +219,14 @@ def refined_between_keys(
     Raises:
         BadArgument: sizes differ, or the generator is no refiner.
     """
+    if not isinstance(generator.objective, Refinement):
+        raise BadArgument("this checkpoint does not refine between pictures; puppet-inbetween is one that does")
     height, width = storyboard.keys[0].picture.shape[1:]
     if (height, width) != (generator.height, generator.width):
         raise BadArgument(
             f"the pictures are {width}x{height}; this checkpoint refines {generator.width}x{generator.height}: resize "
             "them, or leave the checkpoint out"
         )
-    if not isinstance(generator.objective, Refinement):
-        raise BadArgument("this checkpoint does not refine between pictures; puppet-inbetween is one that does")
     keys = {key.time: key for key in storyboard.keys}
     missing = sorted(set(keys) - set(timeline))
     if missing:
