@@ -33,6 +33,7 @@ def bench_stream(
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
+    text_only: Annotated[bool, typer.Option("--text-only", help="Without the drive, by text alone.")] = False,
     drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 5.0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
@@ -67,7 +68,9 @@ def bench_stream(
     )
     limit = memory_bytes(memory_limit)
     asks = [
-        BenchAsk(checkpoint, name, count, window, reference, drive_guidance, fps, seed, limit, device, threads)
+        BenchAsk(
+            checkpoint, name, count, window, reference, not text_only, drive_guidance, fps, seed, limit, device, threads
+        )
         for count in frames or [48, 192]
         for name in way or list(WAYS)
     ]
