@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from legato.cli.output import write_json
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 
 __all__ = ["app"]
 
@@ -55,14 +55,8 @@ def bench_stream(
     from legato.generate.rolling import RollingWindow
     from legato.generate.strategy_bench import WAYS, BenchAsk
 
-    for option, value in {
-        "windows": windows,
-        "frames-per-window": frames_per_window,
-        "steps": steps,
-        "threads": threads,
-    }.items():
-        if value < 1:
-            raise BadArgument(f"--{option} is {value}; expected at least 1")
+    counts = {"windows": windows, "frames-per-window": frames_per_window, "steps": steps, "threads": threads}
+    check_at_least(1, **{f"--{option}": value for option, value in counts.items()})
     window = RollingWindow(
         windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)
     )
