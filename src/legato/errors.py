@@ -16,6 +16,7 @@ __all__ = [
     "VideoError",
     "VideoNotFound",
     "VideoTooLarge",
+    "check_at_least",
 ]
 
 
@@ -77,3 +78,14 @@ class StateMismatch(LegatoError):
 
 class TrainingFailed(LegatoError):
     """A training run cannot go on."""
+
+
+def check_at_least(least: int | float, **values: int | float) -> None:
+    """Refuse the first value that is less, or not a number, by its name.
+
+    Raises:
+        BadArgument: there is one.
+    """
+    for name, value in values.items():
+        if not value >= least:
+            raise BadArgument(f"{name} is {value:g}; expected {least:g} or more")

@@ -112,6 +112,17 @@ def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path
     assert len(times(out)) == 19  # up to the last of ten pictures at 25 a second
     call("--checkpoint", checkpoint, "--drive", poses, "--frames", 40, "--drive-between", "linear", "--out", out)
     assert len(times(out)) == 40
+    image = np.full((8, 8, 3), 40, dtype=np.uint8)
+    image[2:5, 3:6] = 220
+    cv2.imwrite(str(tmp_path / "pose.png"), image)
+    cv2.imwrite(str(tmp_path / "reference.png"), np.full((16, 16, 3), 200, dtype=np.uint8))
+    fitted = ("--reference", tmp_path / "reference.png", "--reference-pose", tmp_path / "pose.png")
+    made = {}
+    for bridge in (0, 0.25):
+        call("--checkpoint", checkpoint, "--drive", poses, *fitted, "--bridge", bridge, "--frames", 5, "--out", out)
+        assert times(out) == [Fraction(n, 24) for n in range(5)]
+        made[bridge] = pictures(out)[0].astype(int)
+    assert np.abs(made[0] - made[0.25]).max() > 2
     with pytest.raises(BadArgument, match=r"are 64x48.*8x8: crop"):
         call("--checkpoint", checkpoint, "--drive", make_clip("wide.mp4", 3), "--frames", 2, "--out", out)
 
@@ -181,7 +192,10 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--frames", 3, "--drive", "-", "--drive-pipe", "avi"), "--drive-pipe is 'avi'"),
         (("--frames", 3, "--drive", "-", "--drive-fps", 0), "--drive-fps is 0"),
         (("--frames", 3, "--drive", "-", "--drive-patience", -1), "--drive-patience is -1"),
-        (("--frames", 3, "--reference-pose", "p.png"), "give --drive too"),
+        (("--frames", 3, "--reference-pose", "p.png"), r"--reference-pose fits a drive.*give --drive too"),
+        (("--frames", 3, "--bridge", 0.5), r"--bridge fits a drive.*give --drive too"),
+        (("--frames", 3, "--bridge", 0.5, "--drive", "-"), r"--bridge leads.*give --reference-pose too"),
+        (("--frames", 3, "--bridge", -1, "--drive", "-"), "--bridge is -1"),
         (("--frames", 3, "--resume", "none.pt"), "none.pt is not a saved state"),
         (("--frames", 3, "--out", "-", "--json", "-"), "cannot both go to standard output"),
     ],

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -210,3 +211,16 @@ def test_other_strategies_take_such_latents_too() -> None:
         assert whole.shape == streamed.shape
         assert int((whole.int() - streamed.int()).abs().max()) <= 1
     assert pieces(AllAtOnce(2)).shape == streamed.shape
+
+
+@pytest.mark.slow
+def test_memory_after_thousands_of_frames_is_that_after_a_hundred() -> None:
+    drive = Drive((n / 24, torch.full((3, 2, 2), n % 7 / 7)) for n in itertools.count())
+    window = RollingWindow(2, 3, context_frames=2, appearance=Appearance(1, keyframes=3, novelty=0.01))
+    running, process = VideoStream(GENERATOR, ASK, window, drive), psutil.Process()
+    sizes = {}
+    for number, made in enumerate(running.frames(running.begin(), 6000), start=1):
+        if number in (500, 6000):
+            sizes[number] = (process.memory_info().rss, made.state.nbytes)
+    assert sizes[6000][0] < 1.01 * sizes[500][0]
+    assert sizes[6000][1] <= 1.5 * sizes[500][1]  # as many frames may wait to be shown as a window has

@@ -55,6 +55,26 @@ def test_faults_are_seen(truth: Tensor) -> None:
     assert 0.03 < told["hand_error"] < 0.07  # half of the frames are 6 of 64 pixels off
 
 
+def test_speed_differs_from_sentence_to_sentence_only_where_it_does(truth: Tensor) -> None:
+    sentence = round(PUPPET.seconds * 24)
+    at = [n for start in range(0, 3 * sentence, sentence) for n in range(start, start + sentence)]
+    even = PUPPET.render([(n / 24) % PUPPET.seconds for n in at], 64, 64)
+    told = judged(even)
+    assert told["speed_variation"] < 0.05
+    assert told["hand_speed_last"] == pytest.approx(told["hand_speed_first"], rel=0.1)
+    half = torch.cat([even[:sentence], even[:sentence].repeat_interleave(2, 0)])  # half the speed, twice as long
+    slow = judged(half)
+    assert slow["speed_variation"] > 0.2
+    assert slow["hand_speed_last"] < 0.7 * slow["hand_speed_first"]
+
+
+def test_text_alone_leads_where_no_drive_is_asked_for(checkpoint: Path) -> None:
+    told = measured(BenchAsk(str(checkpoint), "streaming", 9, driven=False))
+    assert told["latency_frames"] is None
+    assert told["memory"]["conditioning"] == 0
+    assert "hand_error" not in told
+
+
 def test_a_way_is_measured_part_by_part(checkpoint: Path) -> None:
     stages: list[str] = []
     window = RollingWindow(3, 2, context_frames=2, appearance=Appearance(1))

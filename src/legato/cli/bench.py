@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from legato.cli.output import write_json
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 
 __all__ = ["app"]
 
@@ -33,6 +33,7 @@ def bench_stream(
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
+    text_only: Annotated[bool, typer.Option("--text-only", help="Without the drive, by text alone.")] = False,
     drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 5.0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
@@ -54,20 +55,16 @@ def bench_stream(
     from legato.generate.rolling import RollingWindow
     from legato.generate.strategy_bench import WAYS, BenchAsk
 
-    for option, value in {
-        "windows": windows,
-        "frames-per-window": frames_per_window,
-        "steps": steps,
-        "threads": threads,
-    }.items():
-        if value < 1:
-            raise BadArgument(f"--{option} is {value}; expected at least 1")
+    counts = {"windows": windows, "frames-per-window": frames_per_window, "steps": steps, "threads": threads}
+    check_at_least(1, **{f"--{option}": value for option, value in counts.items()})
     window = RollingWindow(
         windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)
     )
     limit = memory_bytes(memory_limit)
     asks = [
-        BenchAsk(checkpoint, name, count, window, reference, drive_guidance, fps, seed, limit, device, threads)
+        BenchAsk(
+            checkpoint, name, count, window, reference, not text_only, drive_guidance, fps, seed, limit, device, threads
+        )
         for count in frames or [48, 192]
         for name in way or list(WAYS)
     ]

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 
 __all__ = ["Appearance", "Kept", "motion_code"]
 
@@ -88,9 +88,7 @@ class Appearance:
     gap_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("sink_frames", "keyframes", "gap_seconds"):
-            if not getattr(self, name) >= 0:
-                raise BadArgument(f"{name} is {getattr(self, name):g}; expected 0 or more")
+        check_at_least(0, sink_frames=self.sink_frames, keyframes=self.keyframes, gap_seconds=self.gap_seconds)
         if not 0 < self.novelty <= 2:
             raise BadArgument(f"novelty is {self.novelty:g}; expected more than 0 and at most 2")
 

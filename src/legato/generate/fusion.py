@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.data.batch import signal_to_pixels
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 from legato.generate.driving import Drive
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.samplers import Denoiser, Sampler, Start, default_sampler, noise_at
@@ -46,9 +46,7 @@ class FusedWindows(Strategy):
 
     def __post_init__(self) -> None:
         _check(self.frames, self.overlap, self.weights)
-        for name in ("calls", "decoded_frames"):
-            if getattr(self, name) < 1:
-                raise BadArgument(f"{name} is {getattr(self, name)}; expected at least 1")
+        check_at_least(1, calls=self.calls, decoded_frames=self.decoded_frames)
 
     def pieces(
         self,

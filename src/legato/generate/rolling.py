@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument, StateMismatch
+from legato.errors import BadArgument, StateMismatch, check_at_least
 from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
 from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
@@ -165,11 +165,8 @@ class RollingWindow:
     appearance: Appearance = Appearance()  # noqa: RUF009 - immutable
 
     def __post_init__(self) -> None:
-        for name in ("windows", "frames_per_window", "steps"):
-            if getattr(self, name) < 1:
-                raise BadArgument(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.context_frames < 0:
-            raise BadArgument(f"context_frames is {self.context_frames}; expected 0 or more")
+        check_at_least(1, windows=self.windows, frames_per_window=self.frames_per_window, steps=self.steps)
+        check_at_least(0, context_frames=self.context_frames)
         given = self.levels
         if given is None:
             return

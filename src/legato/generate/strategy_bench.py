@@ -6,6 +6,7 @@ input and tells its stages and figures as lines of JSON, so that whoever started
 
 import json
 import os
+import statistics
 import sys
 import threading
 import time
@@ -58,6 +59,7 @@ class BenchAsk:
         frames: how many.
         window: the queue; batches make as many calls as a frame meets in it.
         reference: whether a picture of the puppet at rest is given.
+        driven: whether the puppet's pose maps lead, where the generator takes a drive; its text alone otherwise.
         drive_guidance: see `Ask`.
         fps: of what is made.
         seed: of the noise.
@@ -71,6 +73,7 @@ class BenchAsk:
     frames: int
     window: RollingWindow = RollingWindow(8, 3, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
     reference: bool = False
+    driven: bool = True
     drive_guidance: float = 5.0
     fps: float = 24.0
     seed: int = 0
@@ -123,7 +126,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         watch.begin("loading")
         generator = VideoGenerator.from_pretrained(ask.checkpoint, device=ask.device)
         puppet = random_puppet(torch.Generator().manual_seed(PUPPET_SEED), text=SENTENCE)
-        driven = bool(getattr(generator.model, "drive_channels", 0))
+        driven = ask.driven and bool(getattr(generator.model, "drive_channels", 0))
         text = SENTENCE if getattr(generator.model, "text", None) is not None else None
         told = StreamAsk(
             Fraction(ask.fps).limit_denominator(1001),
@@ -351,6 +354,8 @@ class PuppetJudge:
         `seam_hands` the same of tracked hands, `seam_hands_truth` of the puppet's own. `colour_drift` is how much the
         mean colour of the last sentence differs from that of the first, less what the puppet's does: the largest of
         three channels, as a share of their range. `hand_error` is a share of the height, where both hands are seen.
+        `hand_speed` is in heights a second, and `speed_variation` how much that differs from sentence to sentence: the
+        standard deviation of the sentences' means over their mean.
         """
         hands = torch.tensor(self._hands, dtype=torch.float64).view(-1, 2, 2)
         second = torch.tensor([torch.nan, *self._second, torch.nan])
@@ -365,6 +370,10 @@ class PuppetJudge:
             told["seam_hands_truth"] = _moves(wanted, boundaries)
             told["hand_error"] = _mean(error)
             told["hand_error_first"], told["hand_error_last"] = _mean(error[:sentence]), _mean(error[-sentence:])
+        speed = (hands[1:] - hands[:-1]).norm(dim=-1).mean(-1) * float(self.rate)
+        means = [mean for part in speed.split(sentence) if len(part) == sentence and (mean := _mean(part)) is not None]
+        told["hand_speed_first"], told["hand_speed_last"] = _mean(speed[:sentence]), _mean(speed[-sentence:])
+        told["speed_variation"] = statistics.stdev(means) / statistics.mean(means) if len(means) > 1 else None
         told["hands_seen"] = float(hands.isfinite().all(-1).all(-1).float().mean())
         drift = colour[-sentence:].mean(0) - colour[:sentence].mean(0)
         return told | {"colour_drift": float(drift.abs().max())}

@@ -91,8 +91,8 @@ class VideoStreamState:
     shown: int
     start: Fraction
 
-    def time_of(self, number: int | Fraction) -> Fraction:
-        """When a frame is shown, in seconds; or what lies between two."""
+    def time_of(self, number: int) -> Fraction:
+        """When a frame is shown, in seconds."""
         return self.start + number / self.ask.rate
 
     @property
@@ -260,8 +260,7 @@ class VideoStream:
             StateMismatch: the state is of another queue, rate or seed.
         """
         self._check(state)
-        numbers = self._numbers(state)
-        seconds = torch.tensor([[float(state.time_of(n)) for n in numbers]], dtype=torch.float64)
+        seconds = self._latent_seconds(state, state.start)[None]
         pictures, kept = self._driven(self.driving_seconds(state), state)
         tick = self.window.tick(state.rolling.to(self._device), seconds, self._telling, self._objective, pictures)
         return replace(state, rolling=tick.state, drive=kept), tick.latents
@@ -310,7 +309,7 @@ class VideoStream:
 
     def driving_seconds(self, state: VideoStreamState, ticks: int = 1) -> Float64[Tensor, " time"]:
         """When the pictures are that lead the next windows: a latent frame stands at the mean time of its frames."""
-        return torch.tensor([float(n / self.ask.rate) for n in self._numbers(state, ticks)], dtype=torch.float64)
+        return self._latent_seconds(state, Fraction(0), ticks)
 
     def bridge_frames(self, given: int) -> int:
         """How many frames are made and not shown before the first, see `Drive.bridge_seconds`: whole latents of them.
@@ -329,13 +328,15 @@ class VideoStream:
     def _device(self) -> torch.device:
         return next(self.generator.model.parameters()).device
 
-    def _numbers(self, state: VideoStreamState, ticks: int = 1) -> list[Fraction]:
-        """Numbers of the next windows' latent frames: of the frames that each stands for, their mean."""
+    def _latent_seconds(self, state: VideoStreamState, start: Fraction, ticks: int = 1) -> Float64[Tensor, " time"]:
+        """Of the next windows' latent frames, the mean of their frames'; in whole numbers up to a last division."""
         latents, size = self.generator.latents, self.window.frames_per_window
         first = latents.latent_frames(state.given) if state.given else 0
-        begin = first + state.rolling.ticks * size
+        begin, before = first + state.rolling.ticks * size, state.given + state.bridge
         groups = [latents.frames_of(n) for n in range(begin, begin + ticks * size)]
-        return [Fraction(sum(group), len(group)) - state.given - state.bridge for group in groups]
+        twice = [group[0] + group[-1] - 2 * before for group in groups]
+        (a, b), (p, q) = start.as_integer_ratio(), self.ask.rate.as_integer_ratio()
+        return torch.tensor([(2 * a * p + n * b * q) / (2 * b * p) for n in twice], dtype=torch.float64)
 
     def _ended(self, state: VideoStreamState) -> bool:
         """Whether the next frame would come after the drive's last picture, where the stream ends with it."""
