@@ -24,8 +24,8 @@ def bench_stream(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
     frames: Annotated[list[int] | None, typer.Option(help="Length; may be given several times. 48 and 192.")] = None,
     way: Annotated[list[str] | None, typer.Option(help="Which way; may be given several times. All.")] = None,
-    windows: Annotated[int, typer.Option(help="In the queue; batches make as many calls.")] = 8,
-    frames_per_window: Annotated[int, typer.Option(help="Frames made at a time.")] = 3,
+    windows: Annotated[int, typer.Option(help="In the queue; batches make as many calls.")] = 6,
+    frames_per_window: Annotated[int, typer.Option(help="Frames made at a time.")] = 8,
     steps: Annotated[int, typer.Option(help="Calls of the model for those.")] = 1,
     context: Annotated[int, typer.Option(help="Shown frames kept in view.")] = 2,
     sink: Annotated[int, typer.Option(help="First frames kept in view for ever.")] = 1,
@@ -34,7 +34,7 @@ def bench_stream(
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Without the drive, by text alone.")] = False,
-    drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 5.0,
+    drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 2.0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     memory_limit: Annotated[

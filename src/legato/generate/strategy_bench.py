@@ -71,10 +71,10 @@ class BenchAsk:
     checkpoint: str
     way: str
     frames: int
-    window: RollingWindow = RollingWindow(8, 3, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
+    window: RollingWindow = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
     reference: bool = False
     driven: bool = True
-    drive_guidance: float = 5.0
+    drive_guidance: float = 2.0
     fps: float = 24.0
     seed: int = 0
     memory_limit_bytes: int = 0
