@@ -1,15 +1,24 @@
 """How near do frames between keyframes come to the truth? Puppets that no training saw.
 
-    python benchmarks/inbetween.py --checkpoint puppet-inbetween [--student NAME] [--quick] [--json OUT]
+    python benchmarks/inbetween.py --checkpoint puppet-inbetween [NAME ...] [--student NAME] [--quick] [--json OUT]
+    python benchmarks/inbetween.py --checkpoint puppet-inbetween --levels 0 2 3 6 --steps 0 1 2
 
 Signing puppets with K given frames of T, evenly apart and uneven. PSNR of the missing frames: cross-fade (linear), DIS
-optical flow, the refiner with each number of levels, its one-step student; wall time per clip. Given frames have to
-come back bit for bit.
+optical flow, and refiners: each checkpoint as it was trained, with each number of levels, and with each number of steps
+(calls of the model) at its own number of levels. Several checkpoints, trained with other noise (`objective.mode`), say,
+stand side by side. Given frames have to come back bit for bit, or there is no table.
+
+Gains are means over all clips of all cases, of each clip against linear and flow on that clip, with the standard error
+of such a mean. Time is wall time of sampling, encoding and decoding included; the ways take turns case by case.
 """
 
 import argparse
 import itertools
+import math
+import statistics
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +30,52 @@ from rich.table import Table
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.data.puppets import random_puppet
 from legato.generate import Ask, VideoGenerator
+from legato.generate.refine import Refinement
 from legato.generate.samplers import MultiLevel
 from legato.motion.between_features import filled_linearly
 from legato.motion.interpolate import FlowInterpolator
 
 SIDE_PX = 64
-CASES = ((4, 17), (4, 33), (8, 17), (8, 33))
+CASES = tuple(itertools.product((4, 8), (16, 24, 33)))
+
+
+@dataclass(frozen=True)
+class Way:
+    """A refiner and how it is asked; 0 is the checkpoint's own number."""
+
+    checkpoint: str
+    levels: int = 0
+    steps: int = 0
+
+    def __str__(self) -> str:
+        name = Path(self.checkpoint)
+        told = name.parent.name if name.name == "final" else name.name
+        return told + f", {self.levels} levels" * bool(self.levels) + f", {self.steps} steps" * bool(self.steps)
+
+    def generator(self, loaded: VideoGenerator) -> VideoGenerator:
+        if not self.levels:
+            return loaded
+        assert isinstance(loaded.objective, Refinement)
+        return replace(loaded, objective=replace(loaded.objective, count=self.levels))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Clips with K of T frames given."""
+
+    name: str
+    pixels: torch.Tensor
+    seconds: torch.Tensor
+    text: list[str]
+    known: torch.Tensor
+
+
+def cases(count: int) -> Iterator[Case]:
+    for keys, frames in CASES:
+        pixels, seconds, text = clips(count, frames, keys * frames)
+        for uneven in (False, True):
+            known = keyframes(count, frames, keys, uneven=uneven)
+            yield Case(f"K={keys} T={frames}{' uneven' if uneven else ''}", pixels, seconds, text, known)
 
 
 def clips(count: int, frames: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
@@ -54,10 +103,10 @@ def keyframes(count: int, frames: int, keys: int, *, uneven: bool) -> torch.Tens
     return known
 
 
-def flowed(pixels: torch.Tensor, seconds: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    made = pixels.clone()
+def flowed(case: Case) -> torch.Tensor:
+    made = case.pixels.clone()
     interpolator = FlowInterpolator()
-    for clip, out, times, row in zip(pixels, made, seconds, known, strict=True):
+    for clip, out, times, row in zip(case.pixels, made, case.seconds, case.known, strict=True):
         places = row.nonzero().flatten().tolist()
         for a, b in itertools.pairwise(places):
             inside = range(a + 1, b)
@@ -67,59 +116,85 @@ def flowed(pixels: torch.Tensor, seconds: torch.Tensor, known: torch.Tensor) -> 
     return made
 
 
-def psnr(made: torch.Tensor, truth: torch.Tensor, counts: torch.Tensor) -> float:
-    """Mean over clips of the PSNR of the missing frames, in dB."""
-    rows = []
-    for a, b, row in zip(made.double(), truth.double(), counts, strict=True):
-        rows.append(10 * torch.log10(255**2 / (a[row] - b[row]).square().mean().clamp_min(1e-9)))
-    return float(torch.stack(rows).mean())
+def psnr(made: torch.Tensor, case: Case) -> list[float]:
+    """Of the missing frames of each clip, in dB."""
+    rows = zip(made.double(), case.pixels.double(), ~case.known, strict=True)
+    return [10 * math.log10(255**2 / float((a[row] - b[row]).square().mean().clamp_min(1e-9))) for a, b, row in rows]
+
+
+def refined(case: Case, generator: VideoGenerator, steps: int, *, told: bool) -> torch.Tensor:
+    ask = Ask(
+        case.seconds,
+        range(len(case.pixels)),
+        text=case.text if told else None,
+        given=pixels_to_signal(case.pixels),
+        known=case.known,
+    )
+    made = signal_to_pixels(generator.sample(ask, MultiLevel(steps)))
+    if not torch.equal(made[case.known], case.pixels[case.known]):
+        raise SystemExit("a given frame was changed")
+    return made
+
+
+def gain(rows: list[dict[str, Any]], name: str, other: str) -> tuple[float, float, float]:
+    """Of one way over another in dB: mean over clips, its standard error, and the mean of the worst case."""
+    apart = [[a - b for a, b in zip(row[name], row[other], strict=True)] for row in rows]
+    every = list(itertools.chain.from_iterable(apart))
+    spread = statistics.stdev(every) / math.sqrt(len(every)) if len(every) > 1 else math.nan
+    return statistics.fmean(every), spread, min(statistics.fmean(case) for case in apart)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--student")
-    parser.add_argument("--levels", type=int, nargs="*", default=[1, 2, 0], help="0 is the checkpoint's own number")
+    parser.add_argument("--checkpoint", nargs="+", required=True)
+    parser.add_argument("--student", help="asked for one step, and held against the first checkpoint")
+    parser.add_argument("--levels", type=int, nargs="*", default=[0], help="0 is the checkpoint's own number")
+    parser.add_argument("--steps", type=int, nargs="*", default=[0, 1], help="0 is one for each level")
     parser.add_argument("--text", action=argparse.BooleanOptionalAction, default=True, help="tell what is signed")
     parser.add_argument("--quick", action="store_true", help="8 clips a case instead of 32")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
     count = 8 if args.quick else 32
-    refiners = {f"refiner, {n or 'all'} levels": (args.checkpoint, n) for n in args.levels}
-    if args.student:
-        refiners["student, one step"] = (args.student, 1)
-    loaded = {name: VideoGenerator.from_pretrained(name) for name, _ in refiners.values()}
-    rows: dict[str, dict[str, Any]] = {}
-    for keys, frames in CASES:
-        pixels, seconds, text = clips(count, frames, keys * frames)
-        signal = pixels_to_signal(pixels)
-        for uneven in (False, True):
-            known = keyframes(count, frames, keys, uneven=uneven)
-            case: dict[str, Any] = {
-                "linear": psnr(signal_to_pixels(filled_linearly(signal, seconds, known)), pixels, ~known),
-                "flow": psnr(flowed(pixels, seconds, known), pixels, ~known),
-            }
-            for name, (checkpoint, levels) in refiners.items():
-                ask = Ask(seconds, range(count), text=text if args.text else None, given=signal, known=known)
-                begun = time.monotonic()
-                made = signal_to_pixels(loaded[checkpoint].sample(ask, MultiLevel(levels)))
-                case[f"{name}: seconds per clip"] = (time.monotonic() - begun) / count
-                if not torch.equal(made[known], pixels[known]):
-                    raise SystemExit(f"{name} changed a given frame")
-                case[name] = psnr(made, pixels, ~known)
-            rows[f"K={keys} T={frames}{' uneven' if uneven else ''}"] = case
-    names = ["linear", "flow", *refiners]
+    ways = [Way(name, levels) for name in args.checkpoint for levels in args.levels]
+    ways += [Way(name, steps=steps) for name in args.checkpoint for steps in args.steps]
+    ways += [Way(args.student, steps=1)] if args.student else []
+    ways = list(dict.fromkeys(ways))
+    loaded = {name: VideoGenerator.from_pretrained(name) for name in {way.checkpoint for way in ways}}
+    rows: list[dict[str, Any]] = []
+    spent: dict[str, list[float]] = {str(way): [] for way in ways}
+    for case in cases(count):
+        linear = signal_to_pixels(filled_linearly(pixels_to_signal(case.pixels), case.seconds, case.known))
+        row: dict[str, Any] = {"case": case.name, "linear": psnr(linear, case), "flow": psnr(flowed(case), case)}
+        for way in ways:
+            begun = time.monotonic()
+            made = refined(case, way.generator(loaded[way.checkpoint]), way.steps, told=args.text)
+            spent[str(way)].append((time.monotonic() - begun) / count)
+            row[str(way)] = psnr(made, case)
+        rows.append(row)
+        told = (f"{name} {statistics.fmean(found):.2f}" for name, found in row.items() if name != "case")
+        print(case.name, *told, sep="; ", flush=True)
+    names = ["linear", "flow", *spent]
     table = Table("PSNR of missing frames, dB", *names)
-    for case_name, case in rows.items():
-        table.add_row(case_name, *(f"{case[name]:.2f}" for name in names))
-    mean = {name: sum(case[name] for case in rows.values()) / len(rows) for name in names}
+    for row in rows:
+        table.add_row(row["case"], *(f"{statistics.fmean(row[name]):.2f}" for name in names))
+    mean = {name: statistics.fmean(statistics.fmean(row[name]) for row in rows) for name in names}
     table.add_row("mean", *(f"{mean[name]:.2f}" for name in names))
-    Console(width=140).print(table)
-    for name in refiners:
-        each = [case[f"{name}: seconds per clip"] for case in rows.values()]
-        print(f"{name}: {1000 * sum(each) / len(each):.0f} ms per clip")
-    save(args.json, {"cases": rows, "mean": mean}, checkpoint=args.checkpoint, clips=count)
+    Console(width=max(100, 22 * len(names))).print(table)
+    gains = {name: {other: gain(rows, name, other) for other in ("linear", "flow", str(ways[0]))} for name in spent}
+    for way in ways:
+        mode = getattr(loaded[way.checkpoint].objective, "mode", "none")
+        over = "; ".join(f"{m:+.2f} +- {s:.2f} over {o}, least {w:+.2f}" for o, (m, s, w) in gains[str(way)].items())
+        took, first = (statistics.median(spent[str(one)]) for one in (way, ways[0]))
+        print(f"{way} (noise {mode}): {over}; {1000 * took:.0f} ms a clip, {first / took:.1f} x as fast as {ways[0]}")
+    save(
+        args.json,
+        {"cases": rows, "mean": mean, "gains": gains, "seconds_per_clip": spent},
+        ways=[asdict(way) for way in ways],
+        objectives={name: asdict(made.objective) for name, made in loaded.items()},  # type: ignore[call-overload]
+        clips=count,
+        text=args.text,
+    )
 
 
 if __name__ == "__main__":

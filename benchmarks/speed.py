@@ -10,7 +10,7 @@ The physical speed is random and hidden in training, so a model draws one for ea
   a bootstrap interval and R^2 over the medians; and speeds have to spread as the data's do (quartile ratio, and the
   Kolmogorov-Smirnov distance).
 - `pinned`: the first two frames are given, so the speed is determined; generated against true speed, also on an uneven
-  timeline.
+  timeline, with guidance on the given frames (`--given-guidance`) and without (`pinned_unguided`).
 - `gravity`: free falls, acceleration against the data's.
 - `ramp`: the interval grows threefold within a clip; speed in its last third against its first.
 - `unknown`: the model is told that the rate is unknown; it has to take one of its training.
@@ -124,7 +124,7 @@ def free(generator: VideoGenerator, count: int, sampler: Sampler, **more: Any) -
     }
 
 
-def pinned(generator: VideoGenerator, count: int, sampler: Sampler, given: int = 2) -> dict[str, Any]:
+def pinned(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float, given: int = 2) -> dict[str, Any]:
     out = {}
     for name in (*RATES, "uneven"):
         seconds, pixels, speeds = [], [], []
@@ -137,9 +137,8 @@ def pinned(generator: VideoGenerator, count: int, sampler: Sampler, given: int =
             speeds.append(trial.speed)
         known = torch.zeros(count, FRAMES, dtype=torch.bool)
         known[:, :given] = True
-        clips = generated(
-            generator, torch.stack(seconds), range(count), sampler, LINE, given=torch.stack(pixels), known=known
-        )
+        told = {"given": torch.stack(pixels), "known": known, "given_guidance": guidance}
+        clips = generated(generator, torch.stack(seconds), range(count), sampler, LINE, **told)
         later = slice(given, None)
         made = np.array([np.linalg.norm(line_fit(c, t, later)) for c, t in zip(clips, seconds, strict=True)])
         ratio = made / np.array(speeds)
@@ -196,6 +195,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--controls", nargs="*", default=[], help="checkpoints that are told the time wrongly or not")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--given-guidance", type=float, default=2.0, help="where two frames are given")
     parser.add_argument("--quick", action="store_true", help="48 samples instead of 200")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -204,7 +204,8 @@ def main() -> None:
     generator = VideoGenerator.from_pretrained(args.checkpoint)
     sampler = default_sampler(generator.objective, args.steps)
     result = free(generator, count, sampler)
-    result["pinned"] = pinned(generator, max(count // 2, 32), sampler)
+    result["pinned"] = pinned(generator, max(count // 2, 32), sampler, args.given_guidance)
+    result["pinned_unguided"] = pinned(generator, max(count // 2, 32), sampler, 1.0)
     result["pinned_error"] = max(row["error"] for row in result["pinned"].values())
     result["gravity"] = gravity(generator, max(count // 2, 32), sampler)
     result["ramp"] = ramp(generator, max(count // 2, 32), sampler)
@@ -216,30 +217,42 @@ def main() -> None:
         other = VideoGenerator.from_pretrained(name)
         there = free(other, max(count // 2, 32), sampler)
         row = {key: there[key] for key in ("slope", "slope_interval", "r2")}
-        row["pinned_error"] = max(r["error"] for r in pinned(other, 32, sampler).values())
+        row["pinned_error"] = max(r["error"] for r in pinned(other, 32, sampler, args.given_guidance).values())
         result["controls"][name] = row
     show(result)
-    save(args.json, result, checkpoint=args.checkpoint, trained=generator.trained, sampler=repr(sampler))
+    save(
+        args.json,
+        result,
+        checkpoint=args.checkpoint,
+        trained=generator.trained,
+        sampler=repr(sampler),
+        given_guidance=args.given_guidance,
+    )
 
 
 def show(result: dict[str, Any]) -> None:
     console = Console()
     low, high = result["slope_interval"]
     console.print(f"free: slope {result['slope']:.3f} ({low:.3f} to {high:.3f}), R2 {result['r2']:.4f}")
-    table = Table("rate", "tracked", "speed quartiles", "KS", "pinned error", "mean log ratio", "gravity / data")
+    table = Table(
+        "rate", "tracked", "speed quartiles", "KS", "pinned error", "unguided", "mean log ratio", "gravity / data"
+    )
     for rate, row in result["rates"].items():
         pin, fall = result["pinned"][str(rate)], result["gravity"][str(rate)]
+        bare = result["pinned_unguided"][str(rate)]
         table.add_row(
             f"{rate:g}",
             f"{row['tracked']:.0%}",
             " ".join(f"{v:.2f}" for v in row["speed_quartiles"]),
             f"{row['ks_distance']:.2f}",
             f"{pin['error']:.1%}",
+            f"{bare['error']:.1%}",
             f"{pin['mean_log_ratio']:+.3f}",
             f"{fall['ratio']:.2f}",
         )
-    pin = result["pinned"]["uneven"]
-    table.add_row("uneven", "", "", "", f"{pin['error']:.1%}", f"{pin['mean_log_ratio']:+.3f}", "")
+    pin, bare = result["pinned"]["uneven"], result["pinned_unguided"]["uneven"]
+    errors = (f"{pin['error']:.1%}", f"{bare['error']:.1%}")
+    table.add_row("uneven", "", "", "", *errors, f"{pin['mean_log_ratio']:+.3f}", "")
     console.print(table)
     console.print("data", " ".join(f"{v:.2f}" for v in result["data_speed_quartiles"]))
     console.print(f"ramp: late over early {result['ramp']['median_ratio']:.2f}, unknown rate: slope", end=" ")

@@ -6,7 +6,8 @@
 `cache` takes two frames of a clip, 2 to 8 apart, and one or two between them, lets `FlowInterpolator` find out what it
 can, and keeps windows of all that; clips are read at 144 and at 288 rows, and never across a cut. Some are synthetic.
 `train` goes on where it was stopped. Its loss is what is measured: the mean, over windows, of how many decibels the
-result is nearer to the true frame than that of flow alone; where it is further away, that counts twice.
+result is nearer to the true frame than that of flow alone; where it is further away, that counts twice, and so it
+does where it is further away than a cross-fade.
 """
 
 import argparse
@@ -48,7 +49,7 @@ HEIGHTS = (144, 288)
 TRUE, MOTION, SHARES, SEEN = slice(6, 9), slice(9, 13), slice(13, 17), slice(17, 19)
 BACKWARDS = [3, 4, 5, 0, 1, 2, *range(6, 15), 16, 15, 18, 17]  # the same bytes with time reversed, but for signs
 SIGNS = [10, 12]  # what holds the sign of a float16 is its second byte
-KEPT = 0.5  # of the corrections: by clips left out, half gains as much as all and risks less
+KEPT = 0.75  # of the corrections: by clips left out, it gains as much as all and risks less
 LEAST_SQUARE = 0.1 / 255**2  # a tenth of a squared grey level: what rounding hides
 
 
@@ -153,6 +154,7 @@ class Places:
         sharpness: `(windows, places)`.
         seen: of both pictures, 1 or 0, `(windows, places, 2)`.
         pictures: both moved, softly and sharply, both as they are, and the true one, 0 to 1, `(windows, places, 7, 3)`.
+        shares: of the way, `(windows, 1)`.
     """
 
     clues: Tensor
@@ -160,6 +162,7 @@ class Places:
     sharpness: Tensor
     seen: Tensor
     pictures: Tensor
+    shares: Tensor
 
     def some(self, rows: Tensor) -> "Places":
         return Places(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -190,7 +193,10 @@ def places_in(raw: np.ndarray, outside: np.ndarray, share: float, count: int, nu
     chosen = numbers.integers(len(y), size=count) if len(y) else np.zeros(count, dtype=int)
     y, x = (y[chosen], x[chosen]) if len(y) else (chosen, chosen)
     mixed = np.stack([*found, *pictures, raw[..., TRUE]], 2)[y, x].astype(np.float32) / 255
-    return [clues[y, x], weights_of(mixture)[y, x], sharpness[y, x], raw[..., SEEN][y, x].astype(np.float32), mixed]
+    return [
+        clues[y, x], weights_of(mixture)[y, x], sharpness[y, x], raw[..., SEEN][y, x].astype(np.float32), mixed,
+        np.array([share], dtype=np.float32),
+    ]  # fmt: skip
 
 
 def places_of_all(out: Path, count: int) -> Places:
@@ -218,13 +224,15 @@ def put_together(places: Places, weights: Tensor, sharpness: Tensor) -> Tensor:
     return weights[..., :2].sum(-1, keepdim=True) * moved + faded
 
 
-def decibels(model: FootageRefiner, places: Places) -> Tensor:
-    """By how much each window comes nearer to the true frame than by flow alone."""
-    true = places.pictures[..., 6, :]
+def decibels(model: FootageRefiner, places: Places) -> tuple[Tensor, Tensor]:
+    """By how much each window comes nearer to the true frame than by flow alone, and than by a cross-fade."""
+    first, second, true = places.pictures[..., 4:, :].unbind(-2)
     plain = put_together(places, places.weights, places.sharpness)
     refined = put_together(places, *model(places.clues, places.weights, places.sharpness))
-    errors = [(made - true).square().mean((1, 2)) + LEAST_SQUARE for made in (plain, refined)]
-    return 10 / math.log(10) * (errors[0].log() - errors[1].log())
+    faded = torch.lerp(first, second, places.shares[..., None])
+    errors = [(made - true).square().mean((1, 2)) + LEAST_SQUARE for made in (plain, faded, refined)]
+    flow, fade, own = (10 / math.log(10) * error.log() for error in errors)
+    return flow - own, fade - own
 
 
 def train(out: Path, steps: int, count: int, places: int, rate: float) -> None:
@@ -237,8 +245,8 @@ def train(out: Path, steps: int, count: int, places: int, rate: float) -> None:
 
     def step(number: int) -> tuple[Tensor, float]:
         rows = torch.randint(len(every.clues), (count,), generator=torch.Generator().manual_seed(number))
-        gain = decibels(model, every.some(rows))
-        return -(gain + gain.clamp(max=0)).mean(), float(gain.detach().mean())
+        gain, over_fade = decibels(model, every.some(rows))
+        return -(gain + gain.clamp(max=0) + over_fade.clamp(max=0)).mean(), float(gain.detach().mean())
 
     fit(model, out, steps, step, name="decibels over flow", rate=rate, weight_decay=0.01)
     with torch.no_grad():
@@ -252,10 +260,10 @@ def main() -> None:
     parser.add_argument("what", choices=["cache", "train"])
     parser.add_argument("--videos", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("build/footage-inbetween"))
-    parser.add_argument("--each", type=int, default=60, help="windows of each clip")
-    parser.add_argument("--each-sign", type=int, default=8, help="of each clip in a folder called signs")
+    parser.add_argument("--each", type=int, default=120, help="windows of each clip")
+    parser.add_argument("--each-sign", type=int, default=16, help="of each clip in a folder called signs")
     parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--count", type=int, default=48, help="windows in a batch")
     parser.add_argument("--places", type=int, default=256, help="of each window")
     parser.add_argument("--rate", type=float, default=3e-3)

@@ -4,12 +4,17 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
 from legato.errors import BadArgument
+from legato.generate import VideoDiT, VideoGenerator
+from legato.generate.objectives import FlowMatching
+from legato.generate.refine import Refinement
 from legato.video import open_video
 
 RECIPE = """
@@ -108,3 +113,27 @@ def test_a_refiner_that_does_not_fit_is_told_before_generating(trained: Path, tm
     with pytest.raises(BadArgument, match="more than 0"):
         call("generate", "--checkpoint", trained, "--keyframe-seconds", 0, "--out", tmp_path / "v.mp4")
     assert not list(tmp_path.iterdir())
+
+
+def test_two_stages_say_what_they_saved_and_smoothing_keeps_keyframes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = VideoGenerator(VideoDiT(width=32, depth=1, heads=2, patch_px=8), FlowMatching(), 16, 16)
+    second = VideoGenerator(VideoDiT(width=32, depth=1, heads=2, patch_px=8, drive_channels=6), Refinement(), 16, 16)
+    torch.nn.init.normal_(first.model.project.weight)
+    torch.nn.init.normal_(second.model.project.weight)
+    for name, generator in (("first", first), ("second", second)):
+        generator.save_pretrained(tmp_path / name)
+    out, made = tmp_path / "v.mp4", []
+    for smooth in (0, 0.2):
+        told = call("generate", "--checkpoint", tmp_path / "first", "--seconds", 1.7, "--fps", 10, "--steps", 8,
+                    "--keyframe-seconds", 0.4, "--refiner", tmp_path / "second", "--smooth", smooth, "--out", out,
+                    "--sheet", tmp_path / f"{smooth}.png", "--json", "-", "--quiet")  # fmt: skip
+        facts = json.loads(told)
+        made.append(cv2.imread(str(tmp_path / f"{smooth}.png")))
+    assert len(facts["generated_seconds"]) == 5  # 0, 0.4, 0.8, 1.2, 1.6
+    tokens = 4  # of 16 px in patches of 8
+    assert facts["denoiser_tokens"] == tokens * (8 * 5 + 3 * 17)
+    assert facts["denoiser_tokens_saved"] == pytest.approx(1 - (8 * 5 + 3 * 17) / (8 * 17))
+    width = made[0].shape[1] // 16  # of a frame in the sheet; of 17 frames it shows 16
+    changed = [not np.array_equal(*(sheet[20:, n * width : n * width + 90] for sheet in made)) for n in range(4)]
+    assert changed == [False, True, True, True]

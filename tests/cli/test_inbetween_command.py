@@ -1,6 +1,7 @@
 """`legato inbetween`, as a user types it: keys stay bit for bit at their times."""
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
-from legato.generate.storyboard import Key, Storyboard, read_storyboard, refined_between_keys
-from legato.video import open_video
+from legato.generate.storyboard import Key, Storyboard, between_keys, read_storyboard, refined_between_keys
+from legato.generate.work import counted
+from legato.motion.interpolate import LinearInterpolator
+from legato.video import Timeline, open_video
 from legato.video.still import read_picture
 
 register()
@@ -62,6 +65,18 @@ def test_keys_are_in_the_numbered_pictures_bit_for_bit(
     for number, picture in ((0, 0), (4, 1), (16, 2)):
         assert torch.equal(read_picture(tmp_path / "out" / f"{number:04d}.png"), PICTURES[picture])
     assert not torch.equal(read_picture(tmp_path / "out" / "0002.png"), PICTURES[0])
+
+
+def test_smoothing_changes_what_was_made_and_no_key(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
+    made = []
+    for name, options in (("rough", ()), ("smooth", ("--smooth", 0.1))):
+        call("--key", f"0={drawings[0]}", "--proposal", f"0.5={drawings[1]}:0.5", "--key", f"1={drawings[2]}", "--fps",
+             8, "--checkpoint", refiner, "--out", tmp_path / name / "%d.png", "--quiet", *options)  # fmt: skip
+        made.append([read_picture(tmp_path / name / f"{n}.png") for n in range(9)])
+    rough, smooth = made
+    assert [torch.equal(a, b) for a, b in zip(rough, smooth, strict=True)] == [True, *[False] * 7, True]
+    with pytest.raises(BadArgument, match=r"up to 0\.5"):
+        call("--key", f"0={drawings[0]}", "--key", f"1={drawings[2]}", "--smooth", 2, "--out", tmp_path / "v.mp4")
 
 
 def test_a_lossless_video_holds_the_keys_bit_for_bit(drawings: list[Path], tmp_path: Path) -> None:
@@ -111,11 +126,11 @@ def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
             Key(Fraction(1), PICTURES[1]),
         )
         board = Storyboard(keys)
-        frames = refined_between_keys(board, board.timeline(8), generator)
-        assert torch.equal(frames.pixels[8], PICTURES[1])
+        frames = list(refined_between_keys(board, board.timeline(8), generator))
+        assert torch.equal(frames[8].pixels, PICTURES[1])
         ask = generator.latents
         with torch.no_grad():
-            shown, made = (ask.encode(v[None, None].float() / 127.5 - 1) for v in (PICTURES[3], frames.pixels[4]))
+            shown, made = (ask.encode(v[None, None].float() / 127.5 - 1) for v in (PICTURES[3], frames[4].pixels))
         apart.append(float((shown - made).square().mean()))
     assert apart[2] < apart[1] < apart[0]
 
@@ -124,18 +139,42 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
     generator = VideoGenerator.from_pretrained(refiner)
     keys = tuple(Key(Fraction(3 * n), PICTURES[n]) for n in range(4))
     board = Storyboard(keys)
-    told: list[float] = []
-    frames = refined_between_keys(board, board.timeline(10), generator, told=told.append)
-    assert len(frames) == 91
-    assert told[-1] == 1
-    assert len(told) == 3
+    with counted(generator.model) as work:
+        coming = refined_between_keys(board, board.timeline(10), generator)
+        first = next(coming)
+        assert work.calls == 2  # one window's levels: the others wait until they are asked for
+        frames = [first, *coming]
+    assert work.calls == 6
+    assert [frame.time for frame in frames] == [Fraction(n, 10) for n in range(91)]
     for n in range(4):
-        assert torch.equal(frames.pixels[30 * n], PICTURES[n])
+        assert torch.equal(frames[30 * n].pixels, PICTURES[n])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
+    asked: list[int] = []
+
+    class Counting:
+        def __call__(self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+            asked.append(len(shares))
+            return LinearInterpolator()(first, second, shares)
+
+    board = Storyboard(tuple(Key(Fraction(n), PICTURES[n]) for n in range(4)))
+    coming = between_keys(board, board.timeline(20), Counting(), threads=threads)
+    assert asked == []
+    first = next(coming)
+    assert sum(asked) <= 8 * (threads + 1)
+    frames = [first, *coming]
+    assert [frame.time for frame in frames] == [Fraction(n, 20) for n in range(61)]
+    assert all(torch.equal(frames[20 * n].pixels, PICTURES[n]) for n in range(4))
+    with pytest.raises(BadArgument, match="a frame at 4 s lies outside the storyboard, which goes from 0 to 3 s"):
+        between_keys(board, Timeline.from_seconds([0, 4]), Counting())
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ((), "there are no pictures"),
         (("--key", "0={a}"), "two or more"),
         (("--key", "0={a}", "--key", "0={b}"), "have to rise"),
         (("--key", "-1={a}", "--key", "0={b}"), "0 or later"),
@@ -145,9 +184,14 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         (("--key", "0={a}", "--proposal", "1={b}", "--key", "2={b}"), "0.8=picture.png:0.5"),
         (("--key", "0={a}", "--proposal", "1={b}:3", "--key", "2={b}"), "expected 0 to 1"),
         (("--key", "0={a}", "--key", "1={b}", "--fps", 0), "more than 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", "inf"), "more than 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", 1e9), "up to 1000000"),
         (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow, linear"),
-        (("--key", "0={a}", "--key", "1={big}"), "several sizes"),
+        (("--key", "0={a}", "--key", "1={big}"), "at 1 s is 30x20 and the first one 16x16"),
         (("--key", "0={big}", "--key", "1={big}", "--checkpoint", "{refiner}"), "refines 16x16"),
+        (("--key", "0={a}", "--key", "1={b}", "--checkpoint", "puppet-flow"), "does not refine"),
+        (("--key", "0={a}", "--key", "1={b}", "--text", "hello"), "for refiners"),
+        (("--key", "0={a}", "--key", "1={b}", "--out", "frames/%d.jpg"), "numbered pictures are PNG files"),
         (("board.yaml", "--key", "0={a}"), "use one of them"),
         (("none.yaml",), "cannot be read"),
     ],
@@ -159,7 +203,7 @@ def test_what_is_wrong_is_said(
     cv2.imwrite(str(big), torch.zeros(20, 30, 3, dtype=torch.uint8).numpy())
     named = {"a": drawings[0], "b": drawings[1], "big": big, "refiner": refiner}
     with pytest.raises(BadArgument, match=words):
-        call(*(str(a).format(**named) for a in arguments), "--out", tmp_path / "v.mp4")
+        call("--out", tmp_path / "v.mp4", *(str(a).format(**named) for a in arguments))
     assert not (tmp_path / "v.mp4").exists()
 
 

@@ -1,6 +1,7 @@
 """Guidance in one call of the model: what several calls would say, with texts that are read once."""
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from legato.errors import BadArgument
 from legato.generate import Ask, FlowMatching, VideoDiT, VideoGenerator, VideoUNet3D
 from legato.generate.driving import Drive
+from legato.generate.objectives import Equilibrium
 from legato.generate.rolling import RollingWindow
+from legato.generate.samplers import noise_at
 from legato.generate.stream import StreamAsk, VideoStream
 
 NUMBERS = torch.Generator().manual_seed(0)
@@ -63,6 +67,28 @@ def test_one_call_says_what_several_would(told: dict[str, Any], guidance: float,
     full = said(**told)
     expected = full + (guidance - 1) * (full - said(**drive)) + (drive_guidance - 1) * (full - said(**words))
     torch.testing.assert_close(guided, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_given_frames_count_more_than_where_they_are_seen_as_noise() -> None:
+    ask = Ask(SECONDS, [0, 1], given=X, known=KNOWN, labels=LABELS, given_guidance=3.0)
+    levels = torch.where(KNOWN, 0.0, 0.8)
+    unit = noise_at(SECONDS, (3, 8, 8), [0, 1])
+    hidden = X.clone()
+    hidden[0, 0] = 0.2 * X[0, 0] + 0.8 * unit[0, 0]
+    full = GENERATOR.model(X, seconds=SECONDS, noise=levels, known=KNOWN, labels=LABELS)
+    bare = GENERATOR.model(
+        hidden, seconds=SECONDS, noise=torch.full((2, 3), 0.8), known=torch.zeros_like(KNOWN), labels=LABELS
+    )
+    torch.testing.assert_close(GENERATOR.denoiser(ask)(X, levels), full + 2 * (full - bare), atol=1e-5, rtol=1e-5)
+    unmoved = replace(ask, given_guidance=1.0)
+    torch.testing.assert_close(GENERATOR.denoiser(unmoved)(X, levels), full, atol=1e-5, rtol=1e-5)
+
+
+def test_given_frames_cannot_be_guided_by_where_no_level_is_told() -> None:
+    made = replace(GENERATOR, model=VideoDiT(width=32, depth=1, heads=2, noise="hidden"), objective=Equilibrium())
+    with pytest.raises(BadArgument, match="given_guidance"):
+        made.sample(Ask(SECONDS, [0, 1], given=X, known=KNOWN, given_guidance=2.0))
 
 
 @torch.inference_mode()

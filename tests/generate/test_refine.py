@@ -142,12 +142,27 @@ def test_the_ends_have_to_be_given() -> None:
         generator().sample(Ask(SECONDS, range(2)))
 
 
-def test_detail_is_taken_where_nothing_was_refined() -> None:
-    filled = torch.rand(1, 2, 3, 4, 4, generator=NUMBERS)
-    again = torch.zeros_like(filled)
-    assert torch.equal(with_detail(again, again, filled), filled)
-    far = again + 1
-    assert torch.equal(with_detail(far, again, filled), far)
+def test_detail_comes_from_the_keyframe_that_shows_the_same() -> None:
+    seconds = torch.arange(4, dtype=torch.float64)[None]
+    kept = torch.tensor([[True, False, False, True]])
+    shown = torch.rand(1, 4, 3, 8, 8, generator=NUMBERS)
+    again = torch.zeros_like(shown)
+    again[:, 3] = 1.0  # decoded, the two keyframes differ
+    made = torch.zeros_like(shown)
+    made[:, 2] = 1.0  # looks like the second
+    made[..., :4] -= 3.0  # and on the left like neither
+    out = with_detail(made, shown, again, seconds, kept)
+    torch.testing.assert_close(out[:, 1, :, :, 5:], shown[:, 0, :, :, 5:])
+    torch.testing.assert_close(out[:, 2, :, :, 5:], shown[:, 3, :, :, 5:])
+    assert torch.equal(out[..., :3], made[..., :3])
+
+
+def test_one_keyframe_gives_its_detail_too() -> None:
+    seconds = torch.arange(2, dtype=torch.float64)[None]
+    shown = torch.rand(1, 2, 3, 8, 8, generator=NUMBERS)
+    made = torch.zeros_like(shown)
+    out = with_detail(made, shown, torch.zeros_like(shown), seconds, torch.tensor([[True, False]]))
+    torch.testing.assert_close(out[:, 1], shown[:, 0])
 
 
 RECIPE = """

@@ -13,7 +13,7 @@ from legato.data.clip_files import SkippedVideo
 from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
-from legato.generate.checkpoints import last_checkpoint
+from legato.generate.checkpoints import last_checkpoint, start_from
 from legato.generate.loss import dispersive_loss, motion_weights
 from legato.generate.objectives import random_known
 from legato.generate.training import Progress, Training, train
@@ -108,6 +108,17 @@ def test_only_what_is_asked_for_is_trained_from_older_weights(recipe: Path, tmp_
     assert float(new["frame_positions.table"].abs().max()) > 0
     with pytest.raises(BadArgument, match="no parameter's name"):
         run(recipe, tmp_path / "x", "training.train_only=[nothing]")
+
+
+def test_parts_of_older_weights_can_be_left_behind(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / "old")
+    folder = tmp_path / "old" / "final"
+    old = VideoGenerator.from_pretrained(folder).model.state_dict()
+    model = read_recipe(recipe, []).generator.model
+    left = start_from(model, folder, without=("project",))
+    assert left == ["project.bias", "project.weight"]
+    assert float(model.state_dict()["project.weight"].abs().max()) == 0  # as it was before training
+    assert torch.equal(model.state_dict()["embed.weight"], old["embed.weight"])
 
 
 def test_a_loss_that_is_no_number_is_left_out_and_ten_stop_the_run(recipe: Path, tmp_path: Path) -> None:

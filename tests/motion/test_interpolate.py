@@ -40,6 +40,13 @@ def test_light_that_changes_is_linear() -> None:
     assert LinearInterpolator()(dark, light, [0.25]).unique().tolist() == [50]
 
 
+@pytest.mark.parametrize("interpolator", [LinearInterpolator(), FlowInterpolator()], ids=repr)
+def test_half_levels_are_rounded_up_as_often_as_down(interpolator: Interpolator) -> None:
+    first = torch.randint(40, 200, (3, 48, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    made = interpolator(first, first + 1, [0.5])[0]
+    assert float((made.float() - first.float()).mean()) == pytest.approx(0.5, abs=0.05)
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
 def test_flow_puts_moving_things_where_they_are_at_that_time(share: float) -> None:
     from legato.data.scenes import random_scene

@@ -12,7 +12,7 @@ import torch
 from legato.errors import BadArgument
 from legato.motion.cuts import AdaptiveCuts
 from legato.motion.interpolate import LinearInterpolator
-from legato.motion.retime import end_of, retimed, retimed_with_origin, shown_at
+from legato.motion.retime import end_of, retimed, shown_at
 from legato.video import Frame
 from tests import faults
 
@@ -33,10 +33,10 @@ def levels(frames: Sequence[Frame]) -> list[int]:
 
 def test_there_and_back_again_gives_the_very_frames() -> None:
     frames = faults.moving_scene(rate=15, seconds=0.8)
-    doubled = list(retimed(frames, at_rate(30)))
+    doubled = [step.frame for step in retimed(frames, at_rate(30))]
     assert len(doubled) == 2 * len(frames)
     assert not torch.equal(doubled[1].pixels, frames[0].pixels)
-    back = list(retimed(doubled, at_rate(15)))
+    back = [step.frame for step in retimed(doubled, at_rate(15))]
     assert [frame.time for frame in back] == [frame.time for frame in frames]
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(back, frames, strict=True))
 
@@ -44,7 +44,7 @@ def test_there_and_back_again_gives_the_very_frames() -> None:
 def test_uneven_frames_are_met_at_their_own_times() -> None:
     uneven = [Fraction(0), Fraction(1, 10), Fraction(4, 10), Fraction(5, 10)]
     frames = [grey(level, time) for level, time in zip((0, 30, 120, 150), uneven, strict=True)]
-    made = list(retimed_with_origin(frames, at_rate(20), LINEAR))
+    made = list(retimed(frames, at_rate(20), LINEAR))
     assert levels([m.frame for m in made]) == [0, 15, 30, 45, 60, 75, 90, 105, 120, 135, 150, 150]
     assert [m.frame.time for m in made] == list(itertools.islice(at_rate(20), 12))
     assert [n for n, m in enumerate(made) if m.origin == "source"] == [0, 2, 8, 10]
@@ -53,7 +53,7 @@ def test_uneven_frames_are_met_at_their_own_times() -> None:
 
 def test_times_that_the_file_rounded_are_the_frames_own() -> None:
     frames = [grey(90 * n, Fraction(n, 15), Fraction(1, 1000)) for n in range(3)]  # at 0, 0.067 and 0.133 s
-    made = list(retimed_with_origin(frames, at_rate(15), LINEAR))
+    made = list(retimed(frames, at_rate(15), LINEAR))
     assert [m.origin for m in made] == ["source"] * 3
     assert [m.frame.time for m in made] == [Fraction(n, 15) for n in range(3)]
 
@@ -62,8 +62,8 @@ def test_nothing_is_mixed_across_a_cut() -> None:
     old, new = faults.moving_scene(0, rate=10, seconds=1), faults.moving_scene(5, rate=10, seconds=1)
     frames = [Frame(f.pixels, n, Fraction(1, 10)) for n, f in enumerate(old[:6] + new[:6])]
     times = [Fraction(n, 40) for n in range(48)]
-    mixed = list(retimed_with_origin(frames, times, LINEAR))
-    kept = list(retimed_with_origin(frames, times, LINEAR, cuts=AdaptiveCuts()))
+    mixed = list(retimed(frames, times, LINEAR))
+    kept = list(retimed(frames, times, LINEAR, cuts=AdaptiveCuts()))
     assert [n for n, m in enumerate(kept) if m.origin == "held"] == [21, 22, 23, 45, 46, 47]
     assert torch.equal(kept[21].frame.pixels, frames[5].pixels)
     assert torch.equal(kept[22].frame.pixels, frames[6].pixels)
@@ -101,7 +101,7 @@ def test_memory_holds_a_window_of_frames_however_long_the_video(threads: int) ->
 
 def test_threads_make_the_same_frames_and_leave_none_behind() -> None:
     frames = faults.moving_scene(rate=10, seconds=0.8, height=48, width=64)
-    alone, several = (list(retimed_with_origin(frames, at_rate(24), threads=n)) for n in (1, 3))
+    alone, several = (list(retimed(frames, at_rate(24), threads=n)) for n in (1, 3))
     assert [(m.origin, m.frame.time) for m in several] == [(m.origin, m.frame.time) for m in alone]
     assert all(torch.equal(a.frame.pixels, b.frame.pixels) for a, b in zip(alone, several, strict=True))
     before = threading.active_count()
@@ -122,7 +122,8 @@ def test_extreme_slow_motion_comes_in_small_portions() -> None:
             return LINEAR(first, second, shares)
 
     frames = [grey(0, Fraction(0)), grey(200, Fraction(1))]
-    assert levels(list(itertools.islice(retimed(frames, at_rate(200), Counting()), 201))) == list(range(201))
+    made = itertools.islice(retimed(frames, at_rate(200), Counting()), 201)
+    assert levels([step.frame for step in made]) == list(range(201))
     assert max(asked) <= 8
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from legato.generate import VideoGenerator
     from legato.generate.objectives import Objective
     from legato.generate.samplers import Sampler
+    from legato.generate.work import Work
     from legato.video import Timeline
 
 __all__ = ["generate"]
@@ -45,6 +46,9 @@ def generate(
     refiner: Annotated[
         str, typer.Option(help="For --keyframe-seconds: a refiner's name or folder.")
     ] = "puppet-inbetween",
+    smooth: Annotated[
+        float, typer.Option(help="Average frames along their motion over about so many seconds, 0.04; 0: don't.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the first clip; the others count on.")] = 0,
     count: Annotated[int, typer.Option(help="Clips.")] = 1,
     out: Annotated[Path, typer.Option(help="The clip: .mp4, .webm or .gif; several get numbers.")] = Path("clip.mp4"),
@@ -60,12 +64,16 @@ def generate(
 
     from legato.data.batch import signal_to_pixels
     from legato.generate.generator import Ask, VideoGenerator
+    from legato.generate.work import counted
+    from legato.motion.smooth import check_reach
     from legato.report.sheets import contact_sheet
     from legato.video import Frames, write_video
     from legato.video.write import check_ending
 
     if count < 1 or scale < 1:
         raise BadArgument(f"--count is {count} and --scale {scale}; expected at least 1")
+    if smooth:
+        check_reach(smooth)
     world, shown = timelines(seconds, fps, times, speed, play_fps)
     generator = VideoGenerator.from_pretrained(checkpoint)
     made_sampler = named_sampler(sampler, steps, generator.objective)
@@ -84,10 +92,15 @@ def generate(
     check_ending(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with stepped(made_sampler, quiet) as told:
+    with stepped(made_sampler, quiet) as told, counted(generator.model) as first_work:
         clips = signal_to_pixels(generator.sample(ask, made_sampler, told))
+    tokens, saved = first_work.tokens, None
     if second is not None:
-        clips = filled(clips, sparse, world, second, text or "")
+        with counted(second.model) as second_work:
+            clips = filled(clips, sparse, world, second, text or "")
+        tokens, saved = tokens + second_work.tokens, share_saved(world, sparse, first_work, second_work)
+    if smooth:
+        clips = steadied(clips, world, sparse if second else None, smooth)
     took = time.monotonic() - begun
     base = time_base(shown)
     files = []
@@ -114,11 +127,15 @@ def generate(
                 "guidance": guidance,
                 "generated_seconds": sparse.seconds.tolist(),
                 "refiner": None if keyframe_seconds is None else refiner,
+                "smooth_seconds": smooth,
+                "denoiser_tokens": tokens,
+                "denoiser_tokens_saved": saved,
                 "wall_seconds": took,
             },
         )
     if json != Path("-"):
-        typer.echo(f"{', '.join(files)}: {len(world)} frames, {float(shown.span):.2f} s, made in {took:.1f} s")
+        less = "" if saved is None else f" with {100 * saved:.0f} % less work of denoisers than frame by frame"
+        typer.echo(f"{', '.join(files)}: {len(world)} frames, {float(shown.span):.2f} s, made in {took:.1f} s{less}")
 
 
 def timelines(
@@ -206,8 +223,26 @@ def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "Video
     made = []
     for clip in clips:
         board = Storyboard(tuple(Key(at, picture) for at, picture in zip(keys, clip, strict=True)))
-        made.append(refined_between_keys(board, world, refiner, text=text).pixels)
+        made.append(torch.stack([frame.pixels for frame in refined_between_keys(board, world, refiner, text=text)]))
     return torch.stack(made)
+
+
+def share_saved(every: "Timeline", keys: "Timeline", first: "Work", second: "Work") -> float:
+    """Share of the tokens that generating every frame would have shown to denoisers, in proportion to frames."""
+    return 1 - (first.tokens + second.tokens) / (first.tokens * len(every) / len(keys))
+
+
+def steadied(clips: "Tensor", world: "Timeline", given: "Timeline | None", reach_seconds: float) -> "Tensor":
+    """Clips smoothed over time, but for the frames at given times."""
+    import torch
+
+    from legato.motion.smooth import smoothed
+    from legato.video import Frames
+
+    base, times = time_base(world), set(given or ())
+    stays = [at in times for at in world]
+    made = (smoothed(Frames(clip, world.pts(base), base), stays, reach_seconds=reach_seconds) for clip in clips)
+    return torch.stack([torch.stack([frame.pixels for frame in frames]) for frames in made])
 
 
 def time_base(shown: "Timeline") -> Any:

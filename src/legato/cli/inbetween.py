@@ -1,7 +1,7 @@
 """`legato inbetween`: from pictures at their seconds to the video between them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,10 @@ from legato.cli.output import write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from legato.generate.storyboard import Key, Storyboard
+    from legato.video import Frame
 
 __all__ = ["inbetween"]
 
@@ -38,6 +41,9 @@ def inbetween(
     fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
+    smooth: Annotated[
+        float, typer.Option(help="Average made frames along their motion over about so many seconds, 0.04; 0: don't.")
+    ] = 0.0,
     out: Annotated[Path, typer.Option(help="A video, or numbered pictures as frames/%05d.png.")] = Path("between.mp4"),
     lossless: Annotated[bool, typer.Option("--lossless", help="Keys come back from a video bit for bit.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also a contact sheet (PNG).")] = None,
@@ -47,9 +53,12 @@ def inbetween(
     """Fill in the video between pictures; keys stay as they are, bit for bit."""
     import time
 
+    import torch
+
     from legato.generate.generator import VideoGenerator
     from legato.generate.storyboard import between_keys, refined_between_keys
-    from legato.report.sheets import contact_sheet
+    from legato.motion.smooth import check_reach, smoothed
+    from legato.report.sheets import contact_sheet, sheet_columns
     from legato.video import write_video
     from legato.video.still import is_pattern, write_pictures
     from legato.video.write import check_ending
@@ -57,33 +66,45 @@ def inbetween(
     way = parse.parsed_interpolator(interpolator)
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
+    if checkpoint is None and (text or levels):
+        raise BadArgument("--text and --levels are for refiners; name one with --checkpoint, or leave them out")
+    if "%" in out.name and not is_pattern(out):
+        raise BadArgument(f"--out is {out}; numbered pictures are PNG files, as frames/%05d.png")
     if not is_pattern(out):
         check_ending(out)
+    if smooth:
+        check_reach(smooth)
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(fps)
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:
-        with _shown("filling in", quiet) as told:
-            frames = between_keys(board, timeline, way, threads=min(os.cpu_count() or 1, MOST_THREADS), told=told)
+        frames = between_keys(board, timeline, way, threads=threads)
     else:
         generator = VideoGenerator.from_pretrained(checkpoint)
-        with _shown("refining", quiet) as told:
-            frames = refined_between_keys(board, timeline, generator, levels=levels, seed=seed, text=text, told=told)
-    if is_pattern(out):
-        write_pictures(frames, out)
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_video(frames, out, lossless=lossless)
+        frames = refined_between_keys(board, timeline, generator, levels=levels, seed=seed, text=text)
+    if smooth:
+        frames = smoothed(frames, board.given(timeline), reach_seconds=smooth, threads=threads)
+    chosen = sheet_columns(len(timeline)) if sheet else []
+    shown: list[Tensor] = []
+    with _shown("filling in", quiet) as told:
+        passing = _passing(frames, len(timeline), told, chosen, shown)
+        if is_pattern(out):
+            write_pictures(passing, out)
+        else:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_video(passing, out, lossless=lossless)
     took = time.monotonic() - begun
     if sheet is not None:
-        contact_sheet(sheet, frames.pixels[None], frames.seconds)
+        contact_sheet(sheet, torch.stack(shown)[None], timeline.seconds[chosen])
     facts = {
         "file": str(out),
-        "frames": len(frames),
-        "seconds": frames.seconds.tolist(),
+        "frames": len(timeline),
+        "seconds": timeline.seconds.tolist(),
         "keys": [{"seconds": float(k.time), "confidence": k.confidence} for k in board.keys],
         "checkpoint": checkpoint,
         "interpolator": None if checkpoint else interpolator,
+        "smooth_seconds": smooth,
         "wall_seconds": took,
     }
     if json is not None:
@@ -91,7 +112,7 @@ def inbetween(
     if json != Path("-"):
         span = float(timeline.span)
         typer.echo(
-            f"{out}: {len(frames)} frames, {span:.2f} s between {len(board.keys)} pictures, made in {took:.1f} s"
+            f"{out}: {len(timeline)} frames, {span:.2f} s between {len(board.keys)} pictures, made in {took:.1f} s"
         )
 
 
@@ -107,6 +128,17 @@ def _shown(doing: str, quiet: bool) -> Iterator[Callable[[float], None]]:
         yield lambda share: bar.update(task, completed=share)
 
 
+def _passing(
+    frames: "Iterable[Frame]", count: int, told: Callable[[float], None], chosen: list[int], kept: "list[Tensor]"
+) -> "Iterator[Frame]":
+    """The frames; says how far they are, and keeps the pictures of those chosen."""
+    for number, frame in enumerate(frames):
+        if number in chosen:
+            kept.append(frame.pixels)
+        told((number + 1) / count)
+        yield frame
+
+
 def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":
     from legato.generate.storyboard import Storyboard, read_storyboard
 
@@ -114,6 +146,8 @@ def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storybo
         if keys or proposals:
             raise BadArgument("a storyboard file and --key or --proposal both name pictures; use one of them")
         return read_storyboard(path)
+    if not keys and not proposals:
+        raise BadArgument("there are no pictures; give --key SECONDS=PICTURE twice or more, or a storyboard file")
     every = [_key("--key", written, given=True) for written in keys]
     every += [_key("--proposal", written, given=False) for written in proposals]
     return Storyboard(tuple(sorted(every, key=lambda one: one.time)))

@@ -113,7 +113,7 @@ def retime_video(
     import time
 
     from legato.motion.cuts import AdaptiveCuts
-    from legato.motion.retime import retimed_with_origin, shown_at
+    from legato.motion.retime import retimed, shown_at
     from legato.video import write_video
     from legato.video.prefetch import prefetched
 
@@ -136,7 +136,7 @@ def retime_video(
         detector = Noting(AdaptiveCuts())
         account = Account()
         asked, shown, base, last = times_of(begin, rate, curve, times)
-        steps = retimed_with_origin(
+        steps = retimed(
             account.sources(prefetched(video)),
             asked,
             interpolator,

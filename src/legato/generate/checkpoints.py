@@ -24,11 +24,16 @@ def last_checkpoint(out: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def start_from(model: nn.Module, folder: Path) -> list[str]:
+def start_from(model: nn.Module, folder: Path, without: tuple[str, ...] = ()) -> list[str]:
     """Take over the weights of an older model, for example one without frame positions.
 
+    Args:
+        model: takes them.
+        folder: of the older model.
+        without: beginnings of the names of weights that are left there.
+
     Returns:
-        The names that the older model lacks; they keep their initial values.
+        The names of weights that were not taken over; they keep their initial values.
 
     Raises:
         BadArgument: nothing fits.
@@ -40,7 +45,11 @@ def start_from(model: nn.Module, folder: Path) -> list[str]:
         raise BadArgument(f"training.init_from is {folder}; there is no {path.name} in it")
     state = load_file(path)
     own = model.state_dict()
-    fitting = {name: v for name, v in state.items() if name in own and own[name].shape == v.shape}
+    fitting = {
+        name: v
+        for name, v in state.items()
+        if name in own and own[name].shape == v.shape and not name.startswith(without)
+    }
     if not fitting:
         raise BadArgument(f"not one weight of {folder} fits this model")
     model.load_state_dict(fitting, strict=False)

@@ -19,7 +19,14 @@ from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.guidance import conditions_of, guided, left_out, texts_of, told_texts
 from legato.generate.latents import Latents, Pixels, load_latents, save_latents
-from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective, framewise
+from legato.generate.objectives import (
+    Diffusion,
+    Equilibrium,
+    FlowMatching,
+    NoiseObjective,
+    Objective,
+    framewise,
+)
 from legato.generate.refine import Refinement, keyframe_content, with_detail
 from legato.generate.samplers import Sampler, Start, default_sampler, noise_at
 from legato.generate.text import TextEncoder, TextTokens
@@ -61,6 +68,8 @@ class Ask:
         guidance: 1 takes the conditional sample as it is; more moves on from the unconditional one (Ho and Salimans
             2022). It counts for text and class.
         drive_guidance: the same for the drive.
+        given_guidance: the same for the given frames, where there are any (history guidance, Song et al. 2025): what
+            they determine is followed more closely.
         seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the
             sampler to the next; `seconds` throughout by default.
     """
@@ -77,6 +86,7 @@ class Ask:
     rate_known: Bool[Tensor, " batch"] | None = None
     guidance: float = 1.0
     drive_guidance: float = 1.0
+    given_guidance: float = 1.0
     seconds_at: Callable[[float], Seconds] | None = None
 
     def __post_init__(self) -> None:
@@ -211,8 +221,9 @@ class VideoGenerator:
         kept, shown = pixels.known.to(device), pixels.given.to(device)
         if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
             evidence = kept if pixels.proposed is None else kept | ~pixels.proposed.to(device).isnan()
-            filled = filled_linearly(shown, pixels.seconds.to(device), evidence)
-            made = with_detail(made, self.latents.decode(self.latents.encode(filled)), filled)
+            seconds = pixels.seconds.to(device)
+            filled = filled_linearly(shown, seconds, evidence)
+            made = with_detail(made, filled, self.latents.decode(self.latents.encode(filled)), seconds, evidence)
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
@@ -268,13 +279,25 @@ class VideoGenerator:
 
         def denoise(x: Tensor, levels: Tensor) -> Tensor:
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
-            told = {"seconds": seconds.to(device)}
+            seen = [(x, levels), *(self._ungiven(ask, x, levels) if name == "given" else (x, levels) for name in by)]
+            told = {"seconds": _times(seconds.to(device), len(seen))}
             if not self.objective.hidden:
-                told["noise"] = levels.amax(1) if by_sample else levels
-            each = {name: _times(rows, 1 + len(by)) for name, rows in told.items()}
-            return guided(self.model(_times(x, 1 + len(by)), **each, **conditions), by)
+                noise = torch.cat([levels for _, levels in seen])
+                told["noise"] = noise.amax(1) if by_sample else noise
+            return guided(self.model(torch.cat([x for x, _ in seen]), **told, **conditions), by)
 
         return denoise
+
+    def _ungiven(self, ask: Ask, x: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy frames and levels in which the given frames are as noisy as the others."""
+        assert isinstance(self.objective, NoiseObjective)
+        assert ask.known is not None
+        known = ask.known.to(x.device)
+        level = levels.amax(1, keepdim=True).expand_as(levels)
+        unit = noise_at(ask.seconds, (x.shape[2], x.shape[3], x.shape[4]), list(ask.seeds)).to(x)
+        return torch.where(framewise(known), self.objective.noised(x, unit, level), x), torch.where(
+            known, level, levels
+        )
 
     def check(self, ask: Ask) -> None:
         """Raise `BadArgument` where the model cannot do what is asked, before any work."""
@@ -292,6 +315,8 @@ class VideoGenerator:
             ask.known is None or not bool((ask.known[:, 0] & ask.known[:, -1]).all())
         ):
             raise BadArgument("this checkpoint refines between keyframes; give the first and the last frame at least")
+        if ask.given_guidance != 1 and (not isinstance(self.objective, NoiseObjective) or self.objective.hidden):
+            raise BadArgument("given_guidance needs a model that is told how noisy frames are; leave it at 1")
         need, free = self.memory_bytes(ask), _free_bytes()
         if need > free:
             batch, time = ask.seconds.shape

@@ -12,9 +12,16 @@ __all__ = ["conditions_of", "guided", "left_out", "texts_of", "told_texts"]
 
 
 def left_out(ask: "Ask") -> dict[str, float]:
-    """What is left out in turn, `words` (text and class) or `drive`, and how much more what that changes counts."""
-    more = {"words": ask.guidance - 1, "drive": ask.drive_guidance - 1}
-    told = {"words": _worded(ask) or _labelled(ask), "drive": ask.drive is not None}
+    """What is left out in turn, and how much more what that changes counts.
+
+    `words` are text and class; of the `given` frames noise is seen instead.
+    """
+    more = {"words": ask.guidance - 1, "drive": ask.drive_guidance - 1, "given": ask.given_guidance - 1}
+    told = {
+        "words": _worded(ask) or _labelled(ask),
+        "drive": ask.drive is not None,
+        "given": ask.known is not None and bool(ask.known.any()),
+    }
     return {name: by for name, by in more.items() if by and told[name]}
 
 
@@ -40,7 +47,7 @@ def conditions_of(ask: "Ask") -> dict[str, Tensor]:
     if ask.drive is not None:
         all_frames = torch.ones(ask.seconds.shape, dtype=torch.bool) if "drive" in without else None
         told |= {"drive": ask.drive, "drive_known": all_frames if ask.drive_known is None else ask.drive_known}
-    blank = {("words", "labels"): -1, ("drive", "drive_known"): 0}
+    blank = {("words", "labels"): -1, ("drive", "drive_known"): 0, ("given", "known"): 0}
 
     def version(name: str, rows: Tensor, without: str) -> Tensor:
         return torch.full_like(rows, blank[without, name]) if (without, name) in blank else rows

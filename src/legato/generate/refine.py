@@ -8,6 +8,7 @@ rest anew, and asks again. Given frames are never touched.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
@@ -185,17 +186,35 @@ def keyframe_content(clip: Video, given: Kept) -> Float[Tensor, "batch time two_
     return torch.cat([clip[rows, before], clip[rows, after]], 2)
 
 
-def with_detail(made: Video, again: Video, filled: Video, sure: float = 0.15) -> Video:
-    """Made frames with the detail of the filled-in pictures where the two agree.
+def with_detail(
+    made: Video, shown: Video, again: Video, seconds: Seconds, kept: Kept, sure: float = 0.3, sharpness: float = 0.02
+) -> Video:
+    """Made frames with the detail that an autoencoder loses, from keyframes that show the same at the same place.
 
-    A small autoencoder loses detail that the keyframes have. Where what is decoded from the refined latents is also
-    what is decoded from the latents of the filled-in pictures, nothing was refined, and the filled-in pixels are taken.
+    What decoding lost of a keyframe is added to a made frame as far as the two agree there, each decoded. Of the four
+    keyframes nearest in time those count that agree best: what an arm uncovers is seen in another of them.
 
     Args:
-        made: decoded from the refined latents.
-        again: the filled-in pictures, encoded and decoded.
-        filled: the filled-in pictures.
-        sure: mean difference over the channels from which the made frames are taken alone.
+        made: decoded from the refined latents, -1 to 1.
+        shown: the keyframes, anything elsewhere.
+        again: the keyframes, encoded and decoded, anything elsewhere.
+        seconds: of each frame.
+        kept: which frames are keyframes.
+        sure: mean difference over the channels from which nothing is added.
+        sharpness: by how much less difference a keyframe counts e times as much as another.
     """
-    share = ((made - again).abs().mean(2, keepdim=True) / sure).clamp(max=1)
-    return torch.lerp(filled, made, share)
+    near = min(4, int(kept.sum(1).max()))
+    away = (seconds[:, :, None] - seconds[:, None]).abs().masked_fill(~kept[:, None], torch.inf)  # (b, t, t)
+    away, places = away.topk(near, largest=False)
+    rows = torch.arange(len(made), device=made.device)[:, None]
+    differences = []
+    for n in range(near):
+        apart = (made - again[rows, places[..., n]]).abs().mean(2)
+        differences.append(F.avg_pool2d(apart, 3, 1, 1, count_include_pad=False))
+    apart = torch.stack(differences).masked_fill(away.isinf().permute(2, 0, 1)[..., None, None], torch.inf)
+    shares = (-apart / sharpness).softmax(0) * (1 - apart / sure).clamp(min=0)
+    out = made.clone()
+    for n, share in enumerate(shares):
+        at = places[..., n]
+        out += share[:, :, None] * (shown[rows, at] - again[rows, at])
+    return out

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument
 from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.refine import Refinement
 from legato.generate.samplers import MultiLevel
 from legato.motion.interpolate import Interpolator
-from legato.video import Frames, Timeline
+from legato.video import Frame, Timeline
 from legato.video.prefetch import mapped
 from legato.video.still import read_picture
 from legato.yaml_file import read_yaml
@@ -26,6 +28,7 @@ __all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_betw
 
 FINEST_TICK = 1_000_000
 AT_ONCE = 8  # frames of a span that a thread makes
+MOST_FRAMES = 1_000_000
 LONGEST_WINDOW = 48  # frames; what the shipped refiner has seen
 
 
@@ -65,7 +68,7 @@ class Storyboard:
 
     def __post_init__(self) -> None:
         if len(self.keys) < 2:
-            raise BadArgument(f"the storyboard has {len(self.keys)} pictures; it takes two or more to go between")
+            raise BadArgument(f"there are {len(self.keys)} pictures; it takes two or more to go between")
         if self.keys[0].time < 0:
             raise BadArgument(f"the first picture is at {float(self.keys[0].time):g} s; times begin at 0 or later")
         for a, b in itertools.pairwise(self.keys):
@@ -74,10 +77,13 @@ class Storyboard:
                     f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise "
                     "without repeats"
                 )
-        sizes = {tuple(key.picture.shape[1:]) for key in self.keys}
-        if len(sizes) > 1:
-            told = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
-            raise BadArgument(f"the pictures are of several sizes, {told}; bring them to one")
+        for key in self.keys[1:]:
+            (height, width), (rows, columns) = self.keys[0].picture.shape[1:], key.picture.shape[1:]
+            if (height, width) != (rows, columns):
+                raise BadArgument(
+                    f"the picture at {float(key.time):g} s is {columns}x{rows} and the first one {width}x{height}; "
+                    "bring them to one size"
+                )
         wrong = [key.confidence for key in self.keys if not 0 <= key.confidence <= 1]
         if wrong:
             raise BadArgument(f"confidence is {wrong[0]:g}; expected 0 to 1")
@@ -88,14 +94,24 @@ class Storyboard:
         """Frames at a rate from the first key to the last one, both included, and one more for each key off that grid.
 
         Raises:
-            BadArgument: the rate is not positive.
+            BadArgument: the rate is not positive, or makes more frames than anyone could want.
         """
-        if not fps > 0:
+        if not 0 < fps < math.inf:
             raise BadArgument(f"fps is {float(fps):g}; expected more than 0")
         rate = Fraction(fps).limit_denominator(1001)
         first, last = self.keys[0].time, self.keys[-1].time
+        if (last - first) * rate > MOST_FRAMES:
+            raise BadArgument(
+                f"{float(last - first):g} s at {float(rate):g} fps are {float((last - first) * rate):.0f} frames; "
+                f"expected up to {MOST_FRAMES}"
+            )
         grid = {first + k / rate for k in range(int((last - first) * rate) + 1)}
         return Timeline(tuple(sorted(grid | {key.time for key in self.keys})))
+
+    def given(self, timeline: Timeline) -> list[bool]:
+        """Which frames are given pictures, and stay bit for bit."""
+        times = {key.time for key in self.keys if key.given}
+        return [at in times for at in timeline]
 
     @property
     def text(self) -> str:
@@ -144,39 +160,38 @@ def exact_seconds(text: str) -> Fraction:
 
 
 def between_keys(
-    storyboard: Storyboard, timeline: Timeline, interpolator: Interpolator, *, threads: int = 1, told: Any = None
-) -> Frames:
-    """The video between the keys, by an interpolator alone; keys stay bit for bit, proposals too.
+    storyboard: Storyboard, timeline: Timeline, interpolator: Interpolator, *, threads: int = 1
+) -> Iterator[Frame]:
+    """The video between the keys, by an interpolator alone, made on the way; keys stay bit for bit, proposals too.
 
     Args:
         storyboard: of pictures.
         timeline: of the frames, within its span; see `Storyboard.timeline`.
         interpolator: for each span.
         threads: so many spans, or parts of one, are filled at a time; the frames are the same.
-        told: called with the share that is done.
 
     Raises:
         BadArgument: a time lies outside.
     """
-    rows: dict[Fraction, Tensor] = {key.time: key.picture for key in storyboard.keys}
-    parts: list[tuple[Key, Key, list[Fraction]]] = []
-    for a, b in itertools.pairwise(storyboard.keys):
-        inside = [at for at in timeline if a.time < at < b.time]
-        parts += [(a, b, inside[n : n + AT_ONCE]) for n in range(0, len(inside), AT_ONCE)]
-    placed = {at for _, _, inside in parts for at in inside}
-    outside = [at for at in timeline if at not in rows and at not in placed]
+    keys, times = storyboard.keys, timeline.times
+    outside = [at for at in (*times[:1], *times[-1:]) if not keys[0].time <= at <= keys[-1].time]
     if outside:
-        raise BadArgument(f"{float(outside[0]):g} s lies outside the storyboard")
+        raise BadArgument(
+            f"a frame at {float(outside[0]):g} s lies outside the storyboard, which goes from "
+            f"{float(keys[0].time):g} to {float(keys[-1].time):g} s"
+        )
 
-    def filled(part: tuple[Key, Key, list[Fraction]]) -> Tensor:
+    def parts() -> Iterator[tuple[Key, Key, tuple[Fraction, ...]]]:
+        for a, b in itertools.pairwise(keys):
+            find = bisect_right if b is keys[-1] else bisect_left
+            begin, end = bisect_left(times, a.time), find(times, b.time)
+            yield from ((a, b, times[n : min(n + AT_ONCE, end)]) for n in range(begin, end, AT_ONCE))
+
+    def filled(part: tuple[Key, Key, tuple[Fraction, ...]]) -> Tensor:
         a, b, inside = part
         return interpolator(a.picture, b.picture, [float((at - a.time) / (b.time - a.time)) for at in inside])
 
-    for number, (part, made) in enumerate(zip(parts, mapped(filled, parts, threads), strict=True)):
-        rows.update(zip(part[2], made, strict=True))
-        if told:
-            told((number + 1) / len(parts))
-    return _frames(timeline, torch.stack([rows[at] for at in timeline]))
+    return _timed(timeline, itertools.chain.from_iterable(mapped(filled, parts(), threads)))
 
 
 def refined_between_keys(
@@ -187,11 +202,11 @@ def refined_between_keys(
     levels: int = 0,
     seed: int = 0,
     text: str | None = None,
-    told: Any = None,
-) -> Frames:
+) -> Iterator[Frame]:
     """The video between the keys, filled in and refined by a model; given keys stay bit for bit.
 
-    Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet.
+    Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet; one
+    window is held at a time.
 
     Args:
         storyboard: of pictures of the generator's size.
@@ -200,11 +215,12 @@ def refined_between_keys(
         levels: see `MultiLevel`.
         seed: of its noise, if any.
         text: what is to be seen; the storyboard's own text where it is None.
-        told: called with the share that is done.
 
     Raises:
         BadArgument: sizes differ, or the generator is no refiner.
     """
+    if not isinstance(generator.objective, Refinement):
+        raise BadArgument("this checkpoint does not refine between pictures; puppet-inbetween is one that does")
     height, width = storyboard.keys[0].picture.shape[1:]
     if (height, width) != (generator.height, generator.width):
         raise BadArgument(
@@ -212,12 +228,12 @@ def refined_between_keys(
             "them, or leave the checkpoint out"
         )
     keys = {key.time: key for key in storyboard.keys}
-    missing = [time for time in keys if time not in set(timeline)]
+    missing = sorted(set(keys) - set(timeline))
     if missing:
         raise BadArgument(f"there is no frame at {float(missing[0]):g} s, where a picture belongs")
-    rows = torch.zeros(len(timeline), 3, height, width, dtype=torch.uint8)
     windows = _windows(timeline, [key.time for key in storyboard.keys if key.given])
-    for number, (begin, end) in enumerate(windows):
+
+    def refined(begin: int, end: int) -> Tensor:
         times = timeline.times[begin : end + 1]
         shown = torch.zeros(1, len(times), 3, height, width, dtype=torch.uint8)
         confidence = torch.zeros(1, len(times))
@@ -234,10 +250,10 @@ def refined_between_keys(
             proposed=torch.where(proposed, confidence, torch.nan),
         )
         made = signal_to_pixels(generator.sample(ask, MultiLevel(levels, seed)))[0]
-        rows[begin : end + 1] = torch.where((confidence[0] == 1)[:, None, None, None], shown[0], made)
-        if told:
-            told((number + 1) / len(windows))
-    return _frames(timeline, rows)
+        made = torch.where((confidence[0] == 1)[:, None, None, None], shown[0], made)
+        return made if end == windows[-1][1] else made[:-1]  # the last one is the first of the next window
+
+    return _timed(timeline, itertools.chain.from_iterable(refined(*window) for window in windows))
 
 
 def _windows(timeline: Timeline, given: Sequence[Fraction]) -> list[tuple[int, int]]:
@@ -252,7 +268,8 @@ def _windows(timeline: Timeline, given: Sequence[Fraction]) -> list[tuple[int, i
     return windows
 
 
-def _frames(timeline: Timeline, pixels: Tensor) -> Frames:
+def _timed(timeline: Timeline, pictures: Iterable[Tensor]) -> Iterator[Frame]:
     fine = math.lcm(*(time.denominator for time in timeline))
     base = Fraction(1, fine if fine <= FINEST_TICK else FINEST_TICK)
-    return Frames(pixels, timeline.pts(base), base)
+    stamps = timeline.pts(base).tolist()
+    return (Frame(picture, stamp, base) for picture, stamp in zip(pictures, stamps, strict=True))

@@ -51,6 +51,7 @@ class Training:
         keep: so many checkpoints.
         sample_every: steps between sample sheets; 0 for none.
         init_from: a folder whose weights to start with; what it lacks keeps its initial values and is listed.
+        init_without: beginnings of the names of weights that are not taken from there.
         train_only: beginnings of the names of parameters to train; all where it is empty.
         teacher: a generator whose model objectives ask that learn from another one.
         shard: deal the model out to all processes (FSDP2) instead of copying it to each (DDP); no sample sheets then.
@@ -75,6 +76,7 @@ class Training:
     keep: int = 2
     sample_every: int = 0
     init_from: str | None = None
+    init_without: tuple[str, ...] = ()
     train_only: tuple[str, ...] = ()
     teacher: str | None = None
     shard: bool = False
@@ -177,7 +179,7 @@ def train(
         state = torch.load(found / STATE_NAME, weights_only=True)
         load_older(model, state["model"], may_lack=())
     elif settings.init_from:
-        start_from(model, Path(settings.init_from))
+        start_from(model, Path(settings.init_from), settings.init_without)
     sharded = settings.shard and accelerator.num_processes > 1
     if sharded:
         model.to(accelerator.device)

@@ -30,6 +30,7 @@ WINDOWS_PX = (5, 17, 49)  # sides, in cells
 BLURRED = 9  # planes that are looked at in windows too
 CLUES = BLURRED * (1 + len(WINDOWS_PX)) + 4 + 4 + 3
 LEAST_SHARE = 1e-3  # a picture that counts for nothing may still be given so much weight
+MOST_SAID = 30.0  # the logarithm of a factor
 
 Picture = UInt8[Tensor, "3 height width"]
 Other = UInt8[Tensor, "3 other_height other_width"]
@@ -62,8 +63,10 @@ class FootageRefiner(nn.Module, PyTorchModelHubMixin, library_name="legato", lic
             sharpness: share of cubic sampling.
         """
         said = self.said(nn.functional.relu(self.second(nn.functional.relu(self.first(clues)))))
-        logs = (weights + LEAST_SHARE).log()
-        changed = (weights + (logs + said[..., :4]).softmax(-1) - logs.softmax(-1)).clamp_min(0)
+        before = weights + LEAST_SHARE
+        after = before * said[..., :4].clamp(-MOST_SAID, MOST_SAID).exp()
+        moved = after / after.sum(-1, keepdim=True) - before / before.sum(-1, keepdim=True)
+        changed = (weights + moved).clamp_min(0)
         sharp = (sharpness + torch.tanh(said[..., 4])).clamp(0, 1)
         return changed / changed.sum(-1, keepdim=True), sharp
 
@@ -117,12 +120,16 @@ def clues_of(
     ]
     whole = [np.full((rows, columns), value, dtype=np.float32) for value in (share, faint[0].mean(), faint[1].mean())]
     planes = [
-        *(plane if number >= len(faint) else np.log1p(plane) for size in sized for number, plane in enumerate(size)),
-        *(np.log1p(plane) for plane in uneven),
+        *(plane if number >= len(faint) else _log1p(plane) for size in sized for number, plane in enumerate(size)),
+        *(_log1p(plane) for plane in uneven),
         mixture.moved, mixture.sharpness, *seen,
-        whole[0], np.log1p(whole[1]), np.log1p(whole[2]),
+        whole[0], _log1p(whole[1]), _log1p(whole[2]),
     ]  # fmt: skip
-    return np.dstack(planes)
+    return np.moveaxis(np.stack(planes), 0, -1)  # a view: plane by plane is several times as fast to make and to read
+
+
+def _log1p(plane: Float32[np.ndarray, "rows columns"]) -> Float32[np.ndarray, "rows columns"]:
+    return cv2.log(plane + np.float32(1))  # an order of magnitude faster than NumPy's
 
 
 def _apart(first: Bytes, second: Bytes) -> Float32[np.ndarray, "rows columns"]:
@@ -154,8 +161,8 @@ class RefinedInterpolator:
     def _mixture(self, pair: MovingPair, share: float) -> Mixture:
         plain = pair.mixture(share)
         clues = clues_of(pair.small, plain.motions, pair.trust, plain, share)
-        said = self.refiner(*(torch.from_numpy(x) for x in (clues, weights_of(plain), plain.sharpness)))
-        weights, sharpness = (x.numpy() for x in said)
+        seen = (clues.reshape(-1, CLUES), weights_of(plain).reshape(-1, 4), plain.sharpness.reshape(-1))
+        weights, sharpness = (x.numpy().reshape(*pair.grid, -1) for x in self.refiner(*map(torch.from_numpy, seen)))
         a, b, c, d = (np.ascontiguousarray(weights[..., n]) for n in range(4))
         none, near = np.float32(1e-6), np.float32(1e-6 * (1 - share))
         return Mixture(
@@ -163,7 +170,7 @@ class RefinedInterpolator:
             (a + near) / (a + b + none),
             (c + near) / (c + d + none),
             a + b,
-            np.ascontiguousarray(sharpness),
+            np.ascontiguousarray(sharpness[..., 0]),
         )
 
 

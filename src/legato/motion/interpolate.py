@@ -29,7 +29,6 @@ Picture = UInt8[Tensor, "3 height width"]
 Image = Float32[np.ndarray, "rows columns 3"]
 Other = UInt8[Tensor, "3 other_height other_width"]  # its size is checked with a message
 Pictures = UInt8[Tensor, "time 3 height width"]
-Bytes = UInt8[np.ndarray, "rows columns 3"]
 
 
 @runtime_checkable
@@ -93,7 +92,7 @@ def along_flow(
     check_pair(first, second, shares)
     pair = moving_pair(first, second, estimator) if any(0 < share < 1 for share in shares) else None
 
-    def along(share: float) -> Bytes:
+    def along(share: float) -> Image:
         assert pair is not None
         return pair.picture(mixture(pair, share))
 
@@ -196,9 +195,7 @@ def check_pair(first: Tensor, second: Tensor, shares: Sequence[float]) -> None:
             raise BadArgument(f"share {share} does not lie between 0 (the first picture) and 1 (the second)")
 
 
-def in_between(
-    first: Tensor, second: Tensor, shares: Sequence[float], inside: Callable[[float], Image | Bytes]
-) -> Tensor:
+def in_between(first: Tensor, second: Tensor, shares: Sequence[float], inside: Callable[[float], Image]) -> Tensor:
     """The given pictures themselves at the ends, and what `inside` makes of a share elsewhere.
 
     All in NumPy: small tensor operations between OpenCV's would wait for torch's threads each time.
@@ -208,8 +205,5 @@ def in_between(
         if share in (0, 1):
             place[:] = rows_of_pixels(second if share else first)
         else:
-            found = inside(share)
-            if found.dtype != np.uint8:
-                found = np.clip(np.rint(found), 0, 255)
-            np.copyto(place, found, casting="unsafe")
+            cv2.convertScaleAbs(cv2.max(inside(share), 0), dst=place)  # rounded once, half levels to even
     return torch.from_numpy(made).permute(0, 3, 1, 2).to(first.device)

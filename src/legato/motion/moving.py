@@ -16,6 +16,7 @@ from legato.motion.warp import Field, places_of, sampled, sampled_at
 __all__ = ["Mixture", "MovingPair"]
 
 Bytes = UInt8[np.ndarray, "rows columns 3"]
+Image = Float32[np.ndarray, "rows columns 3"]
 Plane = Float32[np.ndarray, "rows columns"]
 
 GRID_SIDE_PX = 512  # longer side of what motion is carried along on
@@ -23,10 +24,11 @@ UNLIKE_LEVELS = 10.0  # grey levels of difference at which a match counts for a 
 LEAST_WEIGHT = 1e-3  # under it a place counts as one where nothing has landed
 AGREE_SHARE, SHARP_SHARE = 1 / 17, 1 / 51  # of the longer side: what is looked at around a place
 BELIEVED_SHARE = 0.8  # of the difference between two pictures, which moving them may leave
-GAIN_LEVELS = 2.0  # grey levels over which belief goes from none to full
+GAIN_LEVELS = 2.0  # grey levels over which belief goes from none to full, and under which there is little to explain
 HOPELESS_LEVELS = 30.0  # grey levels of difference left at which moving is believed half as much
 SHARP_LEVELS = 8.0  # grey levels of difference at which sampling is a third sharp
 STILL_PX = 1.0
+WHOLE = 1024.0  # sum of weights: OpenCV adds 1e-5 to it, which would turn half levels down if they summed to 1
 UNSEEN = 1e-3  # weight of a place beyond a picture's edge, beside 1 within
 SEEN = np.linspace(UNSEEN, 1 + UNSEEN, 256, dtype=np.float32)  # the same by a mask of 0 and 255
 
@@ -82,20 +84,22 @@ class MovingPair:
         near = np.full(self.grid, 1 - share, dtype=np.float32)
         return Mixture(motions, near, near, moved, sharpness)
 
-    def picture(self, mixture: Mixture) -> Bytes:
-        """Put a picture together from the two at their full size."""
+    def picture(self, mixture: Mixture) -> Image:
+        """Put a picture together from the two at their full size; levels are not rounded yet."""
         first, still_first, moved, sharpness = (
-            self._on_picture(plane) for plane in (mixture.first, mixture.still_first, mixture.moved, mixture.sharpness)
+            self._on_picture(plane * np.float32(WHOLE))
+            for plane in (mixture.first, mixture.still_first, mixture.moved, mixture.sharpness)
         )
+        pictures = tuple(picture.astype(np.float32) for picture in self.pictures)
         weights, soft, sharp = [], [], []
-        for picture, motion, near in zip(self.pictures, mixture.motions, (first, _rest(first)), strict=True):
+        for picture, motion, near in zip(pictures, mixture.motions, (first, _rest(first)), strict=True):
             places = cv2.add(self._on_picture(motion * self.per_cell), places_of(self.height, self.width))
             seen = cv2.inRange(places, (0, 0, 0, 0), (self.width - 1, self.height - 1, 0, 0))
             weights.append(cv2.multiply(near, cv2.LUT(seen, SEEN)))
             soft.append(sampled_at(picture, places))
             sharp.append(cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
         softly, sharply = (cv2.blendLinear(*pair, *weights) for pair in (soft, sharp))
-        faded = _mixed(*self.pictures, still_first)
+        faded = _mixed(pictures[0], pictures[1], still_first)
         return _mixed(_mixed(sharply, softly, sharpness), faded, moved)
 
     def _motion(self, share: float) -> Field:
@@ -131,6 +135,7 @@ class MovingPair:
         left /= shown + np.float32(0.01)  # beyond an edge of one picture the other one is believed
         gain = np.float32(BELIEVED_SHARE) * apart - left
         pays = 1 / (1 + np.exp(-gain / GAIN_LEVELS)) / (1 + np.square(np.square(left / HOPELESS_LEVELS)))
+        pays *= 1 - np.exp(-apart / GAIN_LEVELS)  # noise and soft light look like motion, and stay where they are
         squared = np.square(motion * self.per_cell).sum(-1)
         sharpness = np.exp(-_blurred(difference, self.sharp_px) / SHARP_LEVELS)
         return pays * (1 - np.exp(-squared / STILL_PX**2)), sharpness
@@ -170,12 +175,13 @@ def _blurred(plane: Plane, side_px: int) -> Plane:
     return cv2.blur(plane, (side_px, side_px))
 
 
-def _mixed(first: Bytes, second: Bytes, share: Plane) -> Bytes:
-    return cv2.blendLinear(first, second, share, _rest(share))
+def _mixed(first: Image, second: Image, weight: Plane) -> Image:
+    """By the first one's weight of `WHOLE`."""
+    return cv2.blendLinear(first, second, weight, _rest(weight))
 
 
-def _rest(share: Plane) -> Plane:
-    return cv2.subtract(1.0, share)
+def _rest(weight: Plane) -> Plane:
+    return cv2.subtract(WHOLE, weight)
 
 
 def _filled(total: Field, weight: Plane) -> Field:

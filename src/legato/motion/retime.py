@@ -1,11 +1,10 @@
-"""A video at other times: `retimed(frames, times)` takes frames as they come and gives frames at the times asked for.
+"""A video at other times: `retimed(frames, times)` takes frames as they come and makes those at the times asked for.
 
 Source frames are asked for by their own presentation times, so a video of variable rate is nothing special. A time
 that is a source frame's gives that frame's very pixels, one between two frames goes to an interpolator, and one
 between two shots gets the frame nearer to it: nothing is ever mixed across a cut.
 """
 
-import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from legato.motion.interpolate import FlowInterpolator, Interpolator
 from legato.video.frames import Frame
 from legato.video.prefetch import mapped
 
-__all__ = ["Retimed", "end_of", "retimed", "retimed_with_origin", "shown_at"]
+__all__ = ["Retimed", "end_of", "retimed", "shown_at"]
 
 AT_ONCE = 8  # pictures made between two frames before they are passed on, however slow the motion
 FINEST_SECONDS = Fraction(1, 1000)
@@ -49,8 +48,8 @@ def retimed(
     end: Fraction | None = None,
     window_frames: int = 3,
     threads: int = 1,
-) -> Iterator[Frame]:
-    """Frames at other times, made on the way: at most `window_frames + threads + 2` source frames are held.
+) -> Iterator[Retimed]:
+    """Frames at other times, and where each is from; at most `window_frames + threads + 2` source frames are held.
 
     A time is a source frame's if it lies within half a tick of the source's time base, and within half a
     millisecond: files that round their times do not turn a frame into a mixture.
@@ -68,28 +67,12 @@ def retimed(
         BadArgument: no frames, times that fall or begin too early, frames that change size, or a cut that was found
             later than `window_frames` allows.
     """
-    steps = retimed_with_origin(
-        frames, times, interpolator, cuts=cuts, end=end, window_frames=window_frames, threads=threads
-    )
-    return (step.frame for step in steps)
-
-
-def retimed_with_origin(
-    frames: Iterable[Frame],
-    times: Iterable[Fraction],
-    interpolator: Interpolator | None = None,
-    *,
-    cuts: CutDetector | None = None,
-    end: Fraction | None = None,
-    window_frames: int = 3,
-    threads: int = 1,
-) -> Iterator[Retimed]:
-    """As `retimed`, and says of each frame where it is from."""
     if window_frames < 1:
         raise BadArgument(f"window_frames is {window_frames}; expected at least 1")
     between = interpolator or FlowInterpolator()
     jobs = _jobs(_gaps(frames, cuts, end, window_frames), _rising(times))
-    return itertools.chain.from_iterable(mapped(lambda job: job[0].fill(job[1], between), jobs, threads))
+    filled = mapped(lambda job: job[0].fill(job[1], between), jobs, threads)
+    return (step for steps in filled for step in steps)
 
 
 def end_of(last: Frame, before: Frame | None, declared: Fraction | None) -> Fraction:

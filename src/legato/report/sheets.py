@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "sheet_columns"]
 
 MARGIN_PX, LABEL_PX = 4, 14
+COLUMNS = 16
 
 
 def contact_sheet(
@@ -17,7 +18,7 @@ def contact_sheet(
     clips: UInt8[Tensor, "clips time 3 height width"],
     seconds: Float64[Tensor, " time"],
     *,
-    columns: int = 16,
+    columns: int = COLUMNS,
     side_px: int = 96,
 ) -> None:
     """Write a sheet, complete or not at all.
@@ -29,8 +30,7 @@ def contact_sheet(
         columns: at most; longer clips show frames spread evenly.
         side_px: height that a frame is enlarged to.
     """
-    count = clips.shape[1]
-    chosen = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
+    chosen = sheet_columns(clips.shape[1], columns)
     times = max(1, round(side_px / clips.shape[-2]))
     frames = clips[:, chosen].permute(0, 1, 3, 4, 2).numpy()  # (clips, columns, height, width, 3)
     frames = frames.repeat(times, 2).repeat(times, 3)
@@ -49,3 +49,8 @@ def contact_sheet(
     part = path.with_name(path.stem + ".part.png")
     cv2.imwrite(str(part), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     part.replace(path)
+
+
+def sheet_columns(frames: int, columns: int = COLUMNS) -> list[int]:
+    """Which frames of a clip a sheet shows: all, or so many spread evenly."""
+    return sorted({round(at) for at in np.linspace(0, frames - 1, min(columns, frames)).tolist()})
