@@ -137,7 +137,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(
-        "frames", "way", "peak MiB", "added MiB", "ms/frame", "first s", "latency", "seam", "hands (own)",
+        "frames", "way", "peak MiB", "added MiB", "ms/frame", "CPU ms", "first s", "latency", "seam", "hands (own)",
         "colour drift", "hand error",
     )  # fmt: skip
 
@@ -156,6 +156,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
             number(one, "peak_bytes", ".0f", 2**-20),
             number(one, "added_bytes", ".1f", 2**-20),
             number(one, "seconds_per_frame", ".1f", 1000.0),
+            number(one, "cpu_seconds_per_frame", ".1f", 1000.0),
             number(one, "first_frame_seconds", ".2f"),
             number(one, "latency_frames", ".0f"),
             number(one, "seam", ".2f"),
