@@ -40,7 +40,8 @@ def tiny() -> Latents:
 def wan() -> Latents:
     from diffusers import AutoencoderKLWan
 
-    return DiffusersLatents(AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1))
+    plain = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+    return DiffusersLatents(AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, **plain))
 
 
 LATENTS = {"tiny": tiny, "wan": wan}

@@ -24,8 +24,8 @@ def bench_stream(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
     frames: Annotated[list[int] | None, typer.Option(help="Length; may be given several times. 48 and 192.")] = None,
     way: Annotated[list[str] | None, typer.Option(help="Which way; may be given several times. All.")] = None,
-    windows: Annotated[int, typer.Option(help="In the queue; batches make as many calls.")] = 8,
-    frames_per_window: Annotated[int, typer.Option(help="Frames made at a time.")] = 3,
+    windows: Annotated[int, typer.Option(help="In the queue; batches make as many calls.")] = 6,
+    frames_per_window: Annotated[int, typer.Option(help="Frames made at a time.")] = 8,
     steps: Annotated[int, typer.Option(help="Calls of the model for those.")] = 1,
     context: Annotated[int, typer.Option(help="Shown frames kept in view.")] = 2,
     sink: Annotated[int, typer.Option(help="First frames kept in view for ever.")] = 1,
@@ -34,7 +34,7 @@ def bench_stream(
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Without the drive, by text alone.")] = False,
-    drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 5.0,
+    drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 2.0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     memory_limit: Annotated[
@@ -137,7 +137,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(
-        "frames", "way", "peak MiB", "added MiB", "ms/frame", "first s", "latency", "seam", "hands (own)",
+        "frames", "way", "peak MiB", "added MiB", "ms/frame", "CPU ms", "first s", "latency", "seam", "hands (own)",
         "colour drift", "hand error",
     )  # fmt: skip
 
@@ -156,6 +156,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
             number(one, "peak_bytes", ".0f", 2**-20),
             number(one, "added_bytes", ".1f", 2**-20),
             number(one, "seconds_per_frame", ".1f", 1000.0),
+            number(one, "cpu_seconds_per_frame", ".1f", 1000.0),
             number(one, "first_frame_seconds", ".2f"),
             number(one, "latency_frames", ".0f"),
             number(one, "seam", ".2f"),

@@ -71,10 +71,10 @@ class BenchAsk:
     checkpoint: str
     way: str
     frames: int
-    window: RollingWindow = RollingWindow(8, 3, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
+    window: RollingWindow = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
     reference: bool = False
     driven: bool = True
-    drive_guidance: float = 5.0
+    drive_guidance: float = 2.0
     fps: float = 24.0
     seed: int = 0
     memory_limit_bytes: int = 0
@@ -145,12 +145,13 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         strategy = WAYS[ask.way](ask)
         boundaries = strategy.boundaries(ask.frames)
         watch.start()
-        spent = first = 0.0
+        spent = worked = first = 0.0
         latency = early = 0
         half: tuple[float, int] | None = None
-        begun = time.monotonic()
+        begun, began = time.monotonic(), time.process_time()
         for piece in strategy.pieces(generator, told, ask.frames, drive, reference):
             spent += time.monotonic() - begun
+            worked += time.process_time() - began
             if not judge.count:
                 first = spent
             watch.begin("judging")
@@ -159,7 +160,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
                 judge.add(picture)
             early = early or (watch.now() if judge.count >= EARLY_FRAMES else 0)
             half = half or ((spent, judge.count) if 2 * judge.count >= ask.frames else None)
-            begun = time.monotonic()
+            begun, began = time.monotonic(), time.process_time()
         late = watch.now()
     weights = parts.weights_bytes
     left = ask.frames - (half[1] if half else ask.frames)
@@ -176,6 +177,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
             "temporary": max(0, watch.peak - watch.base - parts.queue_bytes - parts.conditioning_bytes),
         },
         "seconds_per_frame": spent / ask.frames,
+        "cpu_seconds_per_frame": worked / ask.frames,
         "seconds_per_frame_first_half": half[0] / half[1] if half and left else None,
         "seconds_per_frame_second_half": (spent - half[0]) / left if half and left else None,
         "bytes_after_100_frames": early or None,
