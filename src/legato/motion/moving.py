@@ -23,8 +23,8 @@ GRID_SIDE_PX = 512  # longer side of what motion is carried along on
 UNLIKE_LEVELS = 10.0  # grey levels of difference at which a match counts for a third
 LEAST_WEIGHT = 1e-3  # under it a place counts as one where nothing has landed
 AGREE_SHARE, SHARP_SHARE = 1 / 17, 1 / 51  # of the longer side: what is looked at around a place
-BELIEVED_SHARE = 0.8  # of the difference between two pictures, which moving them may leave
-GAIN_LEVELS = 2.0  # grey levels over which belief goes from none to full, and under which there is little to explain
+LEFT_WEIGHT = 2.0  # of the square of what moving leaves, beside that of the difference as it is
+NOISE_LEVELS = 2.0  # grey levels of difference under which there is little to explain
 HOPELESS_LEVELS = 30.0  # grey levels of difference left at which moving is believed half as much
 SHARP_LEVELS = 8.0  # grey levels of difference at which sampling is a third sharp
 STILL_PX = 1.0
@@ -133,9 +133,10 @@ class MovingPair:
         both = self._in_both(motions)
         apart, left, shown = (_blurred(plane, self.agree_px) for plane in (self.apart, difference * both, both))
         left /= shown + np.float32(0.01)  # beyond an edge of one picture the other one is believed
-        gain = np.float32(BELIEVED_SHARE) * apart - left
-        pays = 1 / (1 + np.exp(-gain / GAIN_LEVELS)) / (1 + np.square(np.square(left / HOPELESS_LEVELS)))
-        pays *= 1 - np.exp(-apart / GAIN_LEVELS)  # noise and soft light look like motion, and stay where they are
+        # Of two guesses with errors of their own the best mixture weighs by inverse squares.
+        pays = 1 / (1 + LEFT_WEIGHT * np.square(left / (apart + np.float32(0.01))))
+        pays /= 1 + np.square(np.square(left / HOPELESS_LEVELS))
+        pays *= 1 - np.exp(-apart / NOISE_LEVELS)  # noise and soft light look like motion, and stay where they are
         squared = np.square(motion * self.per_cell).sum(-1)
         sharpness = np.exp(-_blurred(difference, self.sharp_px) / SHARP_LEVELS)
         return pays * (1 - np.exp(-squared / STILL_PX**2)), sharpness
