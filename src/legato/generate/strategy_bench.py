@@ -122,10 +122,11 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         BadArgument: the generator cannot do it.
     """
     torch.set_num_threads(ask.threads)
+    puppet = random_puppet(torch.Generator().manual_seed(PUPPET_SEED), text=SENTENCE)
+    hand_positions(puppet.render([0.0], 64, 64))  # OpenCV's matrix product takes memory once, and dies if refused it
     with Watch(ask.memory_limit_bytes, tell) as watch, torch.inference_mode():
         watch.begin("loading")
         generator = VideoGenerator.from_pretrained(ask.checkpoint, device=ask.device)
-        puppet = random_puppet(torch.Generator().manual_seed(PUPPET_SEED), text=SENTENCE)
         driven = ask.driven and bool(getattr(generator.model, "drive_channels", 0))
         text = SENTENCE if getattr(generator.model, "text", None) is not None else None
         told = StreamAsk(
