@@ -99,7 +99,7 @@ class MovingPair:
             soft.append(sampled_at(picture, places))
             sharp.append(cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
         softly, sharply = (cv2.blendLinear(*pair, *weights) for pair in (soft, sharp))
-        faded = _mixed(*pictures, still_first)
+        faded = _mixed(pictures[0], pictures[1], still_first)
         return _mixed(_mixed(sharply, softly, sharpness), faded, moved)
 
     def _motion(self, share: float) -> Field:
