@@ -102,3 +102,21 @@ def test_a_generator_in_latents_is_saved_with_them_and_makes_frames(tmp_path: Pa
         assert clips.shape == FRAMES.shape
         torch.testing.assert_close(clips, made.sample(ask), atol=1e-2, rtol=1e-2)  # latents are kept in half precision
         assert torch.equal(clips[:, 0], FRAMES[:, 0])
+
+
+def test_frames_that_do_not_depend_on_each_other_are_coded_one_by_one() -> None:
+    latents = TinyAutoencoder(4, (16,), 4).eval()
+    frames, which = torch.randn(2, 5, 3, 8, 8), torch.tensor([[True, False, False, True, False], [False] * 4 + [True]])
+    coded: list[int] = []
+    hooks = [
+        part.register_forward_pre_hook(lambda _, x: coded.append(len(x[0])))
+        for part in (latents.encoder, latents.decoder)
+    ]
+    with torch.inference_mode():
+        some = latents.encode_where(frames, which)
+        back = latents.decode_where(some, which)
+        for hook in hooks:
+            hook.remove()
+        torch.testing.assert_close(some[which], latents.encode(frames)[which])
+        torch.testing.assert_close(back[which], latents.decode(latents.encode(frames))[which])
+    assert coded == [3, 3]

@@ -215,15 +215,16 @@ class VideoGenerator:
             clips = now
             if told:
                 told(number)
-        made = self.latents.decode(clips)
         if pixels.known is None or pixels.given is None:
-            return made
+            return self.latents.decode(clips)
         kept, shown = pixels.known.to(device), pixels.given.to(device)
+        made = self.latents.decode_where(clips, ~kept)
         if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
             evidence = kept if pixels.proposed is None else kept | ~pixels.proposed.to(device).isnan()
             seconds = pixels.seconds.to(device)
             filled = filled_linearly(shown, seconds, evidence)
-            made = with_detail(made, filled, self.latents.decode(self.latents.encode(filled)), seconds, evidence)
+            again = self.latents.decode_where(self.latents.encode_where(filled, evidence), evidence)
+            made = with_detail(made, filled, again, seconds, evidence)
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
@@ -249,7 +250,7 @@ class VideoGenerator:
         proposed = None if ask.proposed is None else torch.where(known, torch.nan, least)
         there = ask.known if ask.proposed is None else ask.known | ~ask.proposed.isnan()
         shown = torch.where(framewise(there), ask.given, 0.0)
-        encoded = self.latents.encode(shown)
+        encoded = self.latents.encode_where(shown, there)
         return replace(ask, seconds=seconds, given=encoded, known=known, proposed=proposed, **led)
 
     def read(self, ask: Ask) -> TextTokens | None:

@@ -6,13 +6,13 @@ Every kind maps frames and their seconds to latent frames and theirs, and back.
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound, UnsupportedModel
@@ -24,6 +24,7 @@ __all__ = ["DiffusersLatents", "Latents", "Pixels", "TinyAutoencoder", "load_lat
 Video = Float[Tensor, "batch time 3 height width"]
 Latent = Float[Tensor, "batch latent_time channels rows columns"]
 Seconds = Float64[Tensor, "batch time"]
+Which = Bool[Tensor, "batch time"]
 
 
 class Latents(ABC):
@@ -48,6 +49,22 @@ class Latents(ABC):
     @abstractmethod
     def decode(self, latents: Latent) -> Video:
         """Frames of latents."""
+
+    def encode_where(self, frames: Video, which: Which) -> Latent:
+        """Latents of some frames, anything elsewhere: where frames do not depend on each other, only these cost."""
+        return self._where(self.encode, frames, which)
+
+    def decode_where(self, latents: Latent, which: Which) -> Video:
+        """Frames of some latents, likewise."""
+        return self._where(self.decode, latents, which)
+
+    def _where(self, code: Callable[[Tensor], Tensor], frames: Tensor, which: Which) -> Tensor:
+        if self.stride_frames > 1 or not bool(which.any()):
+            return code(frames)
+        some = code(frames[which][None])[0]
+        out = some.new_zeros(*which.shape, *some.shape[1:])
+        out[which] = some
+        return out
 
     def decode_next(self, latents: Latent, state: DecoderState | None = None) -> tuple[Video, DecoderState | None]:
         """Frames of the latents that follow those before; joined they are those of `decode`.
