@@ -9,7 +9,7 @@ optical flow, and refiners: each checkpoint as it was trained, with each number 
 stand side by side. Given frames have to come back bit for bit, or there is no table.
 
 Gains are means over all clips of all cases, of each clip against linear and flow on that clip, with the standard error
-of such a mean. Time is wall time of sampling, encoding and decoding included; the ways take turns case by case.
+of such a mean. Time is CPU time of sampling, encoding and decoding included; the ways take turns case by case.
 """
 
 import argparse
@@ -167,9 +167,9 @@ def main() -> None:
         linear = signal_to_pixels(filled_linearly(pixels_to_signal(case.pixels), case.seconds, case.known))
         row: dict[str, Any] = {"case": case.name, "linear": psnr(linear, case), "flow": psnr(flowed(case), case)}
         for way in ways:
-            begun = time.monotonic()
+            begun = time.process_time()
             made = refined(case, way.generator(loaded[way.checkpoint]), way.steps, told=args.text)
-            spent[str(way)].append((time.monotonic() - begun) / count)
+            spent[str(way)].append((time.process_time() - begun) / count)
             row[str(way)] = psnr(made, case)
         rows.append(row)
         told = (f"{name} {statistics.fmean(found):.2f}" for name, found in row.items() if name != "case")

@@ -4,7 +4,7 @@
 
 Signs asked for by word, one clip each: every frame generated; and a frame every so many seconds generated and the rest
 filled in by the refiner, as `legato generate --keyframe-seconds` does it, without and with `--smooth`. Counted are the
-tokens that denoisers are shown in all calls, and wall time, encoding and decoding included; the ways take turns word by
+tokens that denoisers are shown in all calls, and CPU time, encoding and decoding included; the ways take turns word by
 word, after a first word that does not count. Judged are signs recognised by their tracked hands (as in `order.py`),
 hands found, the mean difference of neighbouring frames, the flicker of made frames (how far each lies from the mean of
 its neighbours moved to it, in grey levels), and their detail (mean square of horizontal differences).
@@ -80,9 +80,9 @@ def main() -> None:
 
     def spend(name: str, make: Callable[[], torch.Tensor], *, counts: bool) -> torch.Tensor:
         with counted(generator.model) as first, counted(refiner.model) as second:
-            begun = time.monotonic()
+            begun = time.process_time()
             clip = make()
-            took = time.monotonic() - begun
+            took = time.process_time() - begun
         if counts:
             row = found.setdefault(name, Found())
             row.clips.append(clip)
@@ -111,7 +111,7 @@ def main() -> None:
                 steady = steadied(clip[None], world, keyframes_of(world, every), args.smooth)[0]
                 found.setdefault(f"{name}, smoothed", Found()).clips.append(steady)
         print(word, flush=True)
-    table = Table("", "tokens saved", "time saved", "recognised", "hands", "frame difference", "flicker", "detail")
+    table = Table("", "tokens saved", "CPU time saved", "recognised", "hands", "frame difference", "flicker", "detail")
     rows: dict[str, dict[str, Any]] = {}
     base = found["every frame"]
     for name, way in found.items():

@@ -27,7 +27,7 @@ SOURCES = {
     "sentences": ("puppets", Puppets(64, 576, (48,), whole=True, most_signs=2, drive=1.0, drive_px=16, seed=7)),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
 }
-BATCHES = {"physics": 600, "puppets": 500, "sentences": 360, "signs": 150}
+BATCHES = {"physics": 1200, "puppets": 500, "sentences": 360, "signs": 150}
 
 
 def main() -> None:
