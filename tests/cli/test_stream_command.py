@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from legato.cli.app import app, register
 from legato.errors import BadArgument, CorruptVideo
 from legato.generate import VideoGenerator
 from legato.generate.appearance import Appearance
-from legato.generate.latents import TinyAutoencoder
+from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.rolling import RollingWindow
 from legato.generate.stream import StreamAsk, VideoStream
 from legato.video import open_video
+from tests.generate.test_causal import generator as strided_generator
+from tests.generate.test_latents import wan_vae
 from tests.generate.test_stream import generator
 
 register()
@@ -103,6 +106,21 @@ def test_resumed_is_the_rest_of_the_uninterrupted_stream(checkpoint: Path, tmp_p
         call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--seed", 5, "--out", tmp_path / "c.mp4")
     with pytest.raises(BadArgument, match="leave --reference out"):
         call("--checkpoint", checkpoint, "--frames", 1, "--resume", state, "--reference", tmp_path / "whole.mkv")
+
+
+def test_latents_of_four_frames_stream_and_resume(tmp_path: Path) -> None:
+    folder, vae, state = tmp_path / "made", tmp_path / "vae", tmp_path / "s.pt"
+    latents = DiffusersLatents(wan_vae(), str(vae))
+    latents.vae.save_pretrained(vae)
+    replace(strided_generator(), latents=latents).save_pretrained(folder)
+    queue = ("--checkpoint", folder, "--windows", 2, "--frames-per-window", 2)
+    call(*queue, "--frames", 14, "--out", tmp_path / "whole.mkv")
+    call(*queue, "--frames", 6, "--state", state, "--out", tmp_path / "a.mkv")
+    call("--checkpoint", folder, "--frames", 8, "--resume", state, "--out", tmp_path / "b.mkv")
+    whole = times(tmp_path / "whole.mkv")
+    assert [round(at * 24) for at in whole] == list(range(14))
+    assert times(tmp_path / "a.mkv") + times(tmp_path / "b.mkv") == whole
+    assert torch.load(state, weights_only=True)["decoder"]["caches"] is not None
 
 
 def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path: Path, make_clip) -> None:

@@ -211,6 +211,7 @@ def test_other_strategies_take_such_latents_too() -> None:
         assert whole.shape == streamed.shape
         assert int((whole.int() - streamed.int()).abs().max()) <= 1
     assert pieces(AllAtOnce(2)).shape == streamed.shape
+    assert Streaming(WINDOW).boundaries(40, 4) == [9, 21, 33]  # 1 + 4 + 4, and three times 4 from there
 
 
 @pytest.mark.slow

@@ -52,8 +52,13 @@ class Strategy(ABC):
             BadArgument: the generator cannot do it.
         """
 
-    def boundaries(self, count: int) -> list[int]:
-        """First frames of pieces that were sampled apart from the frame before them, or joined there."""
+    def boundaries(self, count: int, stride_frames: int = 1) -> list[int]:
+        """First frames of pieces that were sampled apart from the frame before them, or joined there.
+
+        Args:
+            count: of frames.
+            stride_frames: of the generator's latents.
+        """
         return []
 
 
@@ -107,7 +112,7 @@ class IndependentBatches(Strategy):
         for first in range(0, count, self.frames):
             yield sampling.frames(first, self.frames)[: count - first]
 
-    def boundaries(self, count: int) -> list[int]:
+    def boundaries(self, count: int, stride_frames: int = 1) -> list[int]:
         """See `Strategy`."""
         return list(range(self.frames, count, self.frames))
 
@@ -151,7 +156,7 @@ class OverlappingBatches(Strategy):
             yield whole[:left]
             left -= len(whole)
 
-    def boundaries(self, count: int) -> list[int]:
+    def boundaries(self, count: int, stride_frames: int = 1) -> list[int]:
         """See `Strategy`; where a blend begins and where it has ended, or where the second batch takes over."""
         step = self.frames - self.overlap
         firsts = range(step, max(1, count - self.overlap), step)
@@ -246,10 +251,11 @@ class Streaming(Strategy):
         for made in stream.frames(stream.begin(given), count):
             yield made.frame.pixels[None]
 
-    def boundaries(self, count: int) -> list[int]:
+    def boundaries(self, count: int, stride_frames: int = 1) -> list[int]:
         """See `Strategy`; where windows meet, though none was sampled apart."""
         size = self.window.frames_per_window
-        return list(range(size, count, size)) if size > 1 else []
+        step = size * stride_frames
+        return list(range(step - stride_frames + 1, count, step)) if size > 1 else []
 
 
 class _Sampling:

@@ -144,7 +144,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         taken, judge = Taken(), PuppetJudge(puppet, generator.height, generator.width, told.rate, driven)
         drive = _led(generator, puppet, told.rate, taken) if driven else None
         strategy = WAYS[ask.way](ask)
-        boundaries = strategy.boundaries(ask.frames)
+        boundaries = strategy.boundaries(ask.frames, generator.latents.stride_frames)
         watch.start()
         spent = worked = first = 0.0
         latency = early = 0
