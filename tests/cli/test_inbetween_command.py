@@ -119,7 +119,7 @@ def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tm
 def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
     generator = VideoGenerator.from_pretrained(refiner)
     apart = []
-    for confidence in (0.0, 0.5, 0.99):
+    for confidence in (0.0, 0.9, 0.97, 0.99, 0.999):  # the refiner's own corrections are large: it is not trained
         keys = (
             Key(Fraction(0), PICTURES[0]),
             Key(Fraction(1, 2), PICTURES[3], confidence),
@@ -132,7 +132,8 @@ def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
         with torch.no_grad():
             shown, made = (ask.encode(v[None, None].float() / 127.5 - 1) for v in (PICTURES[3], frames[4].pixels))
         apart.append(float((shown - made).square().mean()))
-    assert apart[2] < apart[1] < apart[0]
+    assert apart == sorted(apart, reverse=True)
+    assert apart[-1] < 1e-3 * apart[0]
 
 
 def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path) -> None:
