@@ -278,9 +278,15 @@ class VideoGenerator:
         elif ask.text is not None and any(ask.text):
             conditions["text"] = tuple(texts_of(ask)[at] for at in told_texts(ask))
 
+        unit = None
+        if "given" in by and ask.given is not None:
+            channels, rows, columns = ask.given.shape[2:]
+            unit = noise_at(ask.seconds, (channels, rows, columns), list(ask.seeds))
+
         def denoise(x: Tensor, levels: Tensor) -> Tensor:
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
-            seen = [(x, levels), *(self._ungiven(ask, x, levels) if name == "given" else (x, levels) for name in by)]
+            noisy = {"given": self._ungiven(ask, x, levels, unit)} if unit is not None else {}
+            seen = [(x, levels), *(noisy.get(name, (x, levels)) for name in by)]
             told = {"seconds": _times(seconds.to(device), len(seen))}
             if not self.objective.hidden:
                 noise = torch.cat([levels for _, levels in seen])
@@ -289,16 +295,14 @@ class VideoGenerator:
 
         return denoise
 
-    def _ungiven(self, ask: Ask, x: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    def _ungiven(self, ask: Ask, x: Tensor, levels: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy frames and levels in which the given frames are as noisy as the others."""
         assert isinstance(self.objective, NoiseObjective)
         assert ask.known is not None
         known = ask.known.to(x.device)
         level = levels.amax(1, keepdim=True).expand_as(levels)
-        unit = noise_at(ask.seconds, (x.shape[2], x.shape[3], x.shape[4]), list(ask.seeds)).to(x)
-        return torch.where(framewise(known), self.objective.noised(x, unit, level), x), torch.where(
-            known, level, levels
-        )
+        noisy = torch.where(framewise(known), self.objective.noised(x, unit.to(x), level), x)
+        return noisy, torch.where(known, level, levels)
 
     def check(self, ask: Ask) -> None:
         """Raise `BadArgument` where the model cannot do what is asked, before any work."""
