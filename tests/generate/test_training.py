@@ -100,7 +100,9 @@ def test_only_what_is_asked_for_is_trained_from_older_weights(recipe: Path, tmp_
         ["model.clock=learned", "model.zero_positions=true", f"training.init_from={tmp_path / 'old' / 'final'}",
          "training.train_only=[frame_positions]"],
     )  # fmt: skip
-    train(made.generator, made.source, made.settings, tmp_path / "new", log=False)
+    told: list[Progress] = []
+    train(made.generator, made.source, made.settings, tmp_path / "new", told=told.append, log=False)
+    assert [now.missing for now in told] == [("frame_positions.table",)] + [()] * (len(told) - 1)
     new = made.generator.model.state_dict()
     before = old.model.state_dict()
     assert set(new) - set(before) == {"frame_positions.table"}

@@ -63,6 +63,9 @@ def train(
         task = bar.add_task("training", total=made.settings.steps, completed=done_before, told="")
 
         def told(now: Progress) -> None:
+            if now.missing:
+                names = ", ".join(now.missing)
+                console.print(f"not in {made.settings.init_from}, so as new: {names}", highlight=False, markup=False)
             smooth.append(now.loss)
             del smooth[:-50]
             for failure in now.unreadable:

@@ -121,6 +121,7 @@ class Progress:
         learning_rate: of the step.
         skipped: steps left out so far because their loss was not a number.
         unreadable: videos that were drawn for this step but could not be read.
+        missing: names of weights that `init_from` did not give, told after the first step.
     """
 
     step: int
@@ -129,6 +130,7 @@ class Progress:
     learning_rate: float
     skipped: int
     unreadable: tuple[Any, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def train(
@@ -175,11 +177,12 @@ def train(
     model = generator.model
     found = last_checkpoint(out)
     state: dict[str, Any] = {"step": 0}
+    missing: tuple[str, ...] = ()
     if found is not None:
         state = torch.load(found / STATE_NAME, weights_only=True)
         load_older(model, state["model"], may_lack=())
     elif settings.init_from:
-        start_from(model, Path(settings.init_from), settings.init_without)
+        missing = tuple(start_from(model, Path(settings.init_from), settings.init_without))
     sharded = settings.shard and accelerator.num_processes > 1
     if sharded:
         model.to(accelerator.device)
@@ -243,7 +246,8 @@ def train(
                     "lower training.learning_rate or training.clip_norm"
                 )
         optimizer.zero_grad(set_to_none=True)
-        now = Progress(step + 1, total, norm, rate, skipped, tuple(unreadable))
+        now = Progress(step + 1, total, norm, rate, skipped, tuple(unreadable), missing)
+        missing = ()
         if writer:
             for name in ("loss", "gradient_norm", "learning_rate"):
                 writer.add_scalar(name, getattr(now, name), now.step)
