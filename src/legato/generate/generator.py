@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from legato.errors import BadArgument, ModelNotFound
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
-from legato.generate.guidance import conditions_of, guided, left_out, texts_of, told_texts
+from legato.generate.guidance import guided, left_out, texts_of, told_rows, told_texts
 from legato.generate.latents import Latents, Pixels, load_latents, save_latents
 from legato.generate.objectives import (
     Diffusion,
@@ -269,7 +269,7 @@ class VideoGenerator:
         device = next(self.model.parameters()).device
         by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
         by = left_out(ask)
-        conditions: dict[str, Any] = {name: rows.to(device) for name, rows in conditions_of(ask).items()}
+        conditions: dict[str, Any] = {name: rows.to(device) for name, rows in told_rows(ask).items()}
         if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
             conditions["drive"] = _times(keyframe_content(ask.given, ask.known).to(device), 1 + len(by))
         read = self.read(ask) if read is None else read

@@ -8,7 +8,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from legato.generate.generator import Ask
 
-__all__ = ["conditions_of", "guided", "left_out", "texts_of", "told_texts"]
+__all__ = ["guided", "left_out", "texts_of", "told_rows", "told_texts"]
 
 
 def left_out(ask: "Ask") -> dict[str, float]:
@@ -38,7 +38,7 @@ def told_texts(ask: "Ask") -> list[int]:
     return asked + [at for name in left_out(ask) for at in (none if name == "words" else asked)]
 
 
-def conditions_of(ask: "Ask") -> dict[str, Tensor]:
+def told_rows(ask: "Ask") -> dict[str, Tensor]:
     """All other conditions that an ask has, of the same samples; what is left out is blank, as in training."""
     without = left_out(ask)
     told: dict[str, Tensor | None] = {"rate_known": ask.rate_known, "known": ask.known}
