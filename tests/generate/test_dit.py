@@ -6,7 +6,8 @@ import torch
 from legato.clock import load_older
 from legato.errors import BadArgument
 from legato.generate import VideoDiT
-from legato.generate.dit import MOTION_GAIN, SIZES
+from legato.clock.motion import GAIN
+from legato.generate.dit import SIZES
 from legato.nn import patched
 
 
@@ -154,12 +155,13 @@ def test_what_moves_evenly_is_seen_to_move_evenly_at_any_rate_and_noise_does_not
     (moved,) = seen
     assert float(moved[:, 0].abs().max()) == 0.0  # nothing came before
     assert float(moved[:, 3:].abs().max()) == 0.0  # noise, or after noise
-    expected = MOTION_GAIN * patched(velocity, 4) / 30
+    expected = GAIN * patched(velocity, 4) / 30
     torch.testing.assert_close(moved[:, 1:3], expected.expand_as(moved[:, 1:3]), atol=1e-4, rtol=1e-4)
 
 
 def test_an_older_model_that_begins_to_see_motion_goes_on_as_it_was() -> None:
     old = small()
-    new = VideoDiT(width=32, depth=2, heads=2, patch_px=4, motion=True).eval()
-    assert load_older(new, old.state_dict(), may_lack=("motion",)) == ["motion.bias", "motion.weight"]
+    new = VideoDiT(width=32, depth=2, heads=2, patch_px=4, motion=True, trend=True).eval()
+    missing = load_older(new, old.state_dict(), may_lack=("motion", "trend"))
+    assert missing == ["motion.bias", "motion.weight", "trend.bias", "trend.weight"]
     assert torch.equal(said(new, clip(), times()), said(old, clip(), times()))

@@ -14,7 +14,7 @@ from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
 from legato.generate.checkpoints import last_checkpoint, start_from
-from legato.generate.loss import dispersive_loss, motion_weights
+from legato.generate.loss import dispersive_loss, frame_errors, motion_weights
 from legato.generate.objectives import random_known
 from legato.generate.training import Progress, Training, train
 
@@ -259,15 +259,32 @@ def test_the_dispersive_loss_is_lower_for_features_that_are_farther_apart(recipe
 
 
 def test_a_percent_of_the_speed_weighs_the_same_at_any_frame_rate(recipe: Path, tmp_path: Path) -> None:
-    steps = torch.arange(8.0)[None, :, None, None, None] * torch.ones(1, 1, 3, 2, 2)
-    clips = torch.cat([4 * steps, steps, 0 * steps])  # at 15 and at 60 frames a second, and at rest
-    weights = motion_weights(clips)
-    assert float(weights.mean()) == pytest.approx(1.0)
-    errors = weights * (0.01 * clips).square().mean((1, 2, 3, 4))  # a percent too fast
-    assert float(errors[0] / errors[1]) < 2  # instead of 16
-    assert float(weights[2] / weights[1]) < 3
+    seconds = torch.arange(8.0, dtype=torch.float64)[None] / torch.tensor([[15.0], [60.0]]).repeat_interleave(4, 0)
+    speeds = torch.tensor([0.5, 1.0, 1.5, 1.0]).repeat(2)[:, None]
+    clips = (seconds.float() * speeds)[:, :, None, None, None].expand(8, 8, 3, 2, 2)
+    weights = motion_weights(clips, seconds)
+    one_percent = weights * (0.01 * clips).var(1, correction=0).mean((1, 2, 3))
+    assert float(one_percent[1] / one_percent[5]) == pytest.approx(1.0, rel=0.01)  # 16 times without weights
+    faster = clips.clone()
+    faster[0] *= 3
+    assert float(motion_weights(faster, seconds)[0] / weights[0]) > 1  # its own change does not make it count less
+    assert bool(torch.isfinite(motion_weights(0 * clips, seconds)).all())
+    assert bool(torch.isfinite(motion_weights(clips[:1], seconds[:1])).all())
     plain, relative = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.relative=true")
     assert relative[0].loss != plain[0].loss
+
+
+def test_what_is_wrong_all_along_counts_once_and_what_changes_as_motion() -> None:
+    error = torch.tensor([1.0, 1.0, 3.0, 100.0])[None, :, None, None, None]
+    counts = torch.tensor([[True, True, True, False]])
+    plain = frame_errors(error, counts)
+    assert plain[0].tolist() == [1.0, 1.0, 9.0, 10_000.0]
+    still = 5 / 3
+    for moving in (1.0, 7.0):
+        found = frame_errors(error, counts, torch.tensor([moving]))[0, :3]
+        expected = [still**2 + moving * (e - still) ** 2 for e in (1.0, 1.0, 3.0)]
+        torch.testing.assert_close(found, torch.tensor(expected))
+    assert float(frame_errors(error, counts, torch.ones(1))[0, :3].mean()) == pytest.approx(float(plain[0, :3].mean()))
 
 
 def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:

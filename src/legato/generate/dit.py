@@ -10,12 +10,21 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
-from legato.clock import FramePositions, RateEmbedding, SecondsEmbedding, SecondsRotary, frame_intervals, rotated
+from legato.clock import (
+    TREND_SECONDS,
+    FramePositions,
+    RateEmbedding,
+    SecondsEmbedding,
+    SecondsRotary,
+    changes,
+    frame_intervals,
+    rotated,
+    trends,
+)
 from legato.clock.seconds import Turn
 from legato.errors import BadArgument
 from legato.generate.text import ByteText, FrozenText, TextTokens
@@ -25,7 +34,6 @@ __all__ = ["CLOCKS", "SIZES", "VideoDiT"]
 
 CLOCKS = ("rotary", "seconds", "both", "index", "learned", "none")
 NOISES = ("frame", "sample", "hidden")
-MOTION_GAIN = 4.0  # a thirtieth of a second changes a patch by about a quarter of its spread
 Video = Float[Tensor, "batch time channels height width"]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -92,6 +100,8 @@ class VideoDiT(
         motion: tokens also see by how much their patch changed since the frame before, per thirtieth of a second and
             as far as both frames are clear of noise: how fast given frames move is read there instead of by comparing
             tokens.
+        trend: and the slopes of lines fitted through all frames around, for which noisy frames count as far as they
+            are clear, see `legato.clock.trends`: how fast frames move that are still being made.
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
             values as a token, a clean clip is easier to say than a field that has the noise in it.
 
@@ -118,6 +128,7 @@ class VideoDiT(
         frames: int = 16,
         zero_positions: bool = False,
         motion: bool = False,
+        trend: bool = False,
         pull: bool = False,
     ):
         super().__init__()
@@ -154,6 +165,7 @@ class VideoDiT(
         self.sines = SecondsEmbedding(width, textbook=clock == "index") if added else None
         self.frame_positions = FramePositions(width, frames, zero_init=zero_positions) if clock == "learned" else None
         self.motion = nn.Linear(values, width) if motion else None
+        self.trend = nn.Linear(values * len(TREND_SECONDS), width) if trend else None
         self.pull = nn.Linear(width, 1) if pull else None
         self._initialise()
 
@@ -164,7 +176,7 @@ class VideoDiT(
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         silent: list[Any] = [self.condition[1], self.final_condition[1], self.project]
-        for layer in [*silent, self.motion, self.pull]:
+        for layer in [*silent, self.motion, self.trend, self.pull]:
             if layer is not None:
                 nn.init.zeros_(layer.weight)
 
@@ -205,8 +217,8 @@ class VideoDiT(
         h = h + grid_embedding(rows, columns, self.width).to(h)
         if known is not None:
             h = h + known[:, :, None, None] * self.known
-        if self.motion is not None and t > 1:
-            h = h + self.motion(self._moved(patches, seconds, noise, known))
+        if (self.motion is not None or self.trend is not None) and t > 1:
+            h = h + self._moving(patches, seconds, noise, known)
         if self.drive is not None and self.no_drive is not None:
             h = h + self._driven(drive, drive_known, x, h)
         h = self._clocked(h, seconds)
@@ -240,16 +252,17 @@ class VideoDiT(
             return h + self.frame_positions.at(h.shape[1])[..., 0].transpose(2, 3).to(h.dtype)
         return h
 
-    def _moved(
-        self, patches: Tensor, seconds: Tensor, noise: Tensor | None, known: Tensor | None
-    ) -> Float[Tensor, "batch time patches values"]:
-        """Change of each patch since the frame before, as far as both are clear; untold the noise, given frames are."""
+    def _moving(self, patches: Tensor, seconds: Tensor, noise: Tensor | None, known: Tensor | None) -> Tensor:
+        """What tokens are told of how fast their patches change; untold the noise, given frames are clear."""
         clear = seconds.new_zeros(seconds.shape) if known is None else known.to(seconds)
         if noise is not None:
             clear = (1 - (noise if noise.ndim == 2 else noise[:, None])).to(seconds).expand(seconds.shape)
-        believed = clear[:, 1:] * clear[:, :-1] / (seconds.diff(dim=1) * 30)
-        change = patches.diff(dim=1) * believed[:, :, None, None].to(patches.dtype)
-        return MOTION_GAIN * F.pad(change, (0, 0, 0, 0, 1, 0))
+        told = patches.new_zeros(())
+        if self.motion is not None:
+            told = told + self.motion(changes(patches, seconds, clear))
+        if self.trend is not None:
+            told = told + self.trend(trends(patches, seconds, clear))
+        return told
 
     def _driven(self, drive: Tensor | None, drive_known: Tensor | None, x: Tensor, h: Tensor) -> Tensor:
         assert self.drive is not None

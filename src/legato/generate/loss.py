@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from legato.data.batch import NO_LABEL, ClipBatch
 from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
-from legato.generate.objectives import NoiseLevels, Objective, masked_mean
+from legato.generate.objectives import NoiseLevels, Objective, framewise, masked_mean
 
-__all__ = ["conditions_of", "dispersive_loss", "encoded", "motion_weights", "step_loss"]
+__all__ = ["conditions_of", "dispersive_loss", "encoded", "frame_errors", "motion_weights", "step_loss"]
 
 
 def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float = 0.5) -> Float[Tensor, ""]:
@@ -25,16 +25,46 @@ def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float 
     return (-apart / temperature).exp().mean().log()
 
 
-def motion_weights(clean: Float[Tensor, "batch time *shape"]) -> Float[Tensor, " batch"]:
-    """One over how much each clip changes over time, with mean 1.
+def motion_weights(
+    clean: Float[Tensor, "batch time *shape"], seconds: Float64[Tensor, "batch time"], alike: float = 0.3
+) -> Float[Tensor, " batch"]:
+    """How much more the motion of each clip should count, by how much the batch's others of about its span change.
 
-    A percent of the speed is a distance that goes with the speed and the interval, and errors are squares of distances:
-    without weights slow clips and high frame rates hardly count. A tenth of the mean change is added, so that clips at
-    rest do not outweigh all others.
+    Errors are squares of distances, and a percent of the speed is a distance that goes with the interval: high frame
+    rates hardly count without weights. A clip's own change has no part in its weight: clips that change less than they
+    could would be learned as what counts more, and motion would shrink.
+
+    Args:
+        clean: clips.
+        seconds: of each frame.
+        alike: spans are alike whose logarithms differ by about so much.
     """
     change = clean.float().var(1, correction=0).flatten(1).mean(1)
-    weights = 1 / (change + 0.1 * change.mean()).clamp_min(1e-8)
-    return weights / weights.mean()
+    span = (seconds[:, -1] - seconds[:, 0]).log()
+    near = (-0.5 * ((span[:, None] - span) / alike).square()).exp().to(change)
+    near = (near + 1e-3).fill_diagonal_(1e-9)  # all others, where none is alike; itself, where there is no other
+    usual = (near @ change) / near.sum(1)
+    return change.mean() / usual.clamp_min(0.01 * change.mean()).clamp_min(1e-8)
+
+
+def frame_errors(
+    error: Float[Tensor, "batch time channels height width"],
+    counts: Bool[Tensor, "batch time"],
+    moving: Float[Tensor, " batch"] | None = None,
+) -> Float[Tensor, "batch time"]:
+    """Mean square error of each frame.
+
+    Args:
+        error: of what was said.
+        counts: frames whose error counts.
+        moving: how much more errors count that change within a clip than what is wrong all along.
+    """
+    error = error.float()
+    if moving is None:
+        return error.square().mean((2, 3, 4))
+    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    still = (error * framewise(shares)).sum(1, keepdim=True)
+    return still.square().mean((2, 3, 4)) + moving[:, None] * (error - still).square().mean((2, 3, 4))
 
 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
@@ -77,9 +107,8 @@ def step_loss(
         levels: how noise levels are drawn.
         known: share of clips some of whose frames are given.
         drop: share of samples whose text, class or drive is hidden, each on its own.
-        relative: where two frames or more are given, errors count relative to how much a clip changes, see
-            `motion_weights`. Clips that are not determined by what is given have no weights: those would be learned as
-            more of what weighs more.
+        relative: errors that change within a clip count relative to how much clips of its span do, see
+            `motion_weights`.
         teacher: is asked instead of the denoiser itself, where the objective asks.
     """
     clean = batch.frames
@@ -105,8 +134,6 @@ def step_loss(
         return said(x, told, teacher or model)
 
     task = objective.task(clean, batch.seconds, levels, known, numbers, say)
-    error = task.error(said(task.x, task.told))
-    if relative and "known" in task.told:
-        determined = task.told["known"].sum(1, keepdim=True) > 1
-        error = torch.where(determined, error * motion_weights(clean)[:, None], error)
+    moving = motion_weights(clean, batch.seconds) if relative else None
+    error = task.weight * frame_errors(said(task.x, task.told) - task.target, task.counts, moving)
     return masked_mean(error, task.counts)

@@ -27,7 +27,6 @@ __all__ = [
     "Task",
     "framewise",
     "masked_mean",
-    "mean_square",
     "random_known",
     "random_levels",
 ]
@@ -95,13 +94,15 @@ class Task:
         x: what it sees.
         told: of it: `noise`, `known`, `drive`, as a denoiser takes them.
         counts: frames whose error counts.
-        error: of each frame, from what it says.
+        target: what it should say.
+        weight: of each frame's mean square error.
     """
 
     x: Video
     told: dict[str, Tensor]
     counts: Bool[Tensor, "batch time"]
-    error: Callable[[Video], Noise]
+    target: Video
+    weight: Noise
 
 
 class Objective(ABC):
@@ -138,8 +139,12 @@ class NoiseObjective(Objective):
         """The mixture of clean clip and unit noise at the levels."""
 
     @abstractmethod
-    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
-        """The error of each frame, weighted by its level."""
+    def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """What the model should say."""
+
+    def weight(self, noise: Noise) -> Noise:
+        """Of each frame's mean square error, by its level."""
+        return torch.ones_like(noise)
 
     def task(
         self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
@@ -156,7 +161,7 @@ class NoiseObjective(Objective):
         told = {} if self.hidden else {"noise": torch.where(given, 0.0, noise)}
         if known:
             told["known"] = given
-        return Task(x, told, ~given, lambda output: self.loss(output, clean, epsilon, noise))
+        return Task(x, told, ~given, self.target(clean, epsilon, noise), self.weight(noise))
 
 
 @dataclass(frozen=True)
@@ -186,11 +191,15 @@ class FlowMatching(NoiseObjective):
         level = framewise(noise)
         return (1 - level) * clean + level * epsilon
 
-    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
-        """See `Objective`."""
+    def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """See `NoiseObjective`."""
+        return clean if self.prediction == "clean" else epsilon - clean
+
+    def weight(self, noise: Noise) -> Noise:
+        """See `NoiseObjective`."""
         if self.prediction == "clean":
-            return mean_square(output - clean) / noise.clamp_min(self.least_noise).square()
-        return mean_square(output - (epsilon - clean))
+            return 1 / noise.clamp_min(self.least_noise).square()
+        return super().weight(noise)
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`."""
@@ -250,14 +259,16 @@ class Diffusion(NoiseObjective):
         a, s = self._parts(noise)
         return torch.where(framewise(noise) > 0, a * clean + s * epsilon, clean)
 
-    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
-        """See `Objective`; the clean prediction is weighted like v."""
+    def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """See `NoiseObjective`."""
         a, s = self._parts(noise)
-        if self.prediction == "epsilon":
-            return mean_square(output - epsilon)
-        if self.prediction == "v":
-            return mean_square(output - (a * epsilon - s * clean))
-        return mean_square(output - clean) / s.flatten(1).clamp_min(0.1).square()
+        return {"epsilon": epsilon, "v": a * epsilon - s * clean, "clean": clean}[self.prediction]
+
+    def weight(self, noise: Noise) -> Noise:
+        """See `NoiseObjective`; the clean prediction is weighted like v."""
+        if self.prediction == "clean":
+            return 1 / self._parts(noise)[1].flatten(1).clamp_min(0.1).square()
+        return super().weight(noise)
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`."""
@@ -284,10 +295,9 @@ class Equilibrium(NoiseObjective):
         level = framewise(noise)
         return (1 - level) * clean + level * epsilon
 
-    def loss(self, output: Video, clean: Video, epsilon: Video, noise: Noise) -> Noise:
-        """See `Objective`."""
-        magnitude = self.matching.magnitude(1 - noise)
-        return mean_square(output - (clean - epsilon) * framewise(magnitude))
+    def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
+        """See `NoiseObjective`."""
+        return (clean - epsilon) * framewise(self.matching.magnitude(1 - noise))
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`; the level has to be known for it."""
@@ -303,11 +313,6 @@ def masked_mean(error: Noise, counts: Bool[Tensor, "batch time"]) -> Float[Tenso
 def framewise(values: Tensor) -> Tensor:
     """Values of frames `(batch, time)` shaped to go with videos."""
     return values[:, :, None, None, None]
-
-
-def mean_square(error: Video) -> Noise:
-    """Mean square of each frame."""
-    return error.float().square().mean((2, 3, 4))
 
 
 def _check_prediction(given: str, known: Sequence[str]) -> None:

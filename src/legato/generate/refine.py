@@ -14,7 +14,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.generate.corrupt import Bisection, Corruption, FrameLevels, RandomNested, UniformStrides
-from legato.generate.objectives import NoiseLevels, Objective, Say, Task, framewise, mean_square
+from legato.generate.objectives import NoiseLevels, Objective, Say, Task, framewise
 from legato.motion.between_features import filled_linearly
 
 __all__ = ["Refinement", "keyframe_content", "random_keyframes", "with_detail"]
@@ -109,7 +109,8 @@ class Refinement(Objective):
             x,
             {"noise": noise, **always},
             ~given,
-            lambda output: mean_square(self.clean(output, x, noise) - clean),
+            self._target(clean, x),
+            torch.ones_like(noise),
         )
 
     def _taught(
@@ -136,7 +137,8 @@ class Refinement(Objective):
             x,
             {"noise": noise, **always},
             ~given,
-            lambda output: mean_square(self.clean(output, x, noise) - made),
+            self._target(made, x),
+            torch.ones_like(noise),
         )
 
     def corrupted(
@@ -158,6 +160,10 @@ class Refinement(Objective):
         """
         x = self.corruption(filled_linearly(clip, seconds, kept), seconds, kept, numbers)
         return x, torch.where(kept, 0.0, level[:, None].to(x))
+
+    def _target(self, clean: Video, x: Video) -> Video:
+        """What the model should say to mean the clip; see `clean`."""
+        return clean if self.prediction == "clean" else clean - x
 
     def clean(self, output: Video, x: Video, noise: Float[Tensor, "batch time"]) -> Video:
         """See `Objective`."""

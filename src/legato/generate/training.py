@@ -44,8 +44,8 @@ class Training:
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
         known: share of clips some of whose frames are given.
-        relative: where two frames or more are given, errors count relative to how much a clip changes over time, so
-            that a percent of the speed counts the same at any speed and frame rate.
+        relative: errors that change within a clip count relative to how much clips of its span do, so that a percent
+            of the speed counts the same at any frame rate.
         dispersive: weight of `dispersive_loss` on the features after a quarter of the blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
