@@ -27,7 +27,7 @@ def test_a_clear_slope_is_read_at_any_rate_and_on_uneven_times() -> None:
     uneven = torch.tensor([[0.0, 0.02, 0.1, 0.13, 0.2, 0.22]], dtype=torch.float64)
     for seconds in (even(15), even(60), uneven):
         found = trends(moving(seconds), seconds, torch.ones_like(seconds))
-        torch.testing.assert_close(found, expected.expand_as(found), rtol=0.05, atol=0.0)
+        torch.testing.assert_close(found, expected.expand_as(found), rtol=0.08, atol=0.0)
 
 
 def test_through_noise_a_line_says_more_than_two_frames_and_never_more_than_can_be_believed() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from legato.clock import load_older
+from legato.clock.motion import GAIN
 from legato.errors import BadArgument
 from legato.generate import VideoDiT
-from legato.clock.motion import GAIN
 from legato.generate.dit import SIZES
 from legato.nn import patched
 
