@@ -26,6 +26,9 @@ ALL: list[NoiseObjective] = [
 ]
 
 
+SECONDS = torch.arange(4, dtype=torch.float64).expand(3, 4) / 30
+
+
 def drawn(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     numbers = torch.Generator().manual_seed(seed)
     clean, epsilon = (torch.randn(3, 4, 2, 6, 6, generator=numbers) for _ in range(2))
@@ -36,7 +39,7 @@ def loss(
     objective: NoiseObjective, said: torch.Tensor, clean: torch.Tensor, epsilon: torch.Tensor, noise: torch.Tensor
 ) -> torch.Tensor:
     """Of each frame, as training has it."""
-    return objective.weight(noise) * frame_errors(said - objective.target(clean, epsilon, noise), noise > 0)
+    return objective.weight(noise) * frame_errors(said - objective.target(clean, epsilon, noise), SECONDS, noise > 0)
 
 
 def perfect(objective: NoiseObjective, clean: torch.Tensor, epsilon: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -270,21 +270,24 @@ def test_a_percent_of_the_speed_weighs_the_same_at_any_frame_rate(recipe: Path, 
     assert float(motion_weights(faster, seconds)[0] / weights[0]) > 1  # its own change does not make it count less
     assert bool(torch.isfinite(motion_weights(0 * clips, seconds)).all())
     assert bool(torch.isfinite(motion_weights(clips[:1], seconds[:1])).all())
-    plain, relative = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.relative=true")
+    plain, relative = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.motion_weight=4")
     assert relative[0].loss != plain[0].loss
 
 
-def test_what_is_wrong_all_along_counts_once_and_what_changes_as_motion() -> None:
-    error = torch.tensor([1.0, 1.0, 3.0, 100.0])[None, :, None, None, None]
-    counts = torch.tensor([[True, True, True, False]])
-    plain = frame_errors(error, counts)
-    assert plain[0].tolist() == [1.0, 1.0, 9.0, 10_000.0]
-    still = 5 / 3
-    for moving in (1.0, 7.0):
-        found = frame_errors(error, counts, torch.tensor([moving]))[0, :3]
-        expected = [still**2 + moving * (e - still) ** 2 for e in (1.0, 1.0, 3.0)]
-        torch.testing.assert_close(found, torch.tensor(expected))
-    assert float(frame_errors(error, counts, torch.ones(1))[0, :3].mean()) == pytest.approx(float(plain[0, :3].mean()))
+def test_motion_that_is_too_slow_counts_as_often_as_asked_and_all_else_once() -> None:
+    seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.5]], dtype=torch.float64)
+    counts = torch.tensor([[True, True, True, True, False]])
+    lever = seconds.float() - float(seconds[counts].mean())
+    slow, rest = 0.3 * lever, torch.tensor([[1.0, 1.0, 1.0, 1.0, 50.0]])
+
+    def errors(error: torch.Tensor, motion: float | None) -> torch.Tensor:
+        weights = None if motion is None else torch.tensor([motion])
+        return frame_errors(error[:, :, None, None, None], seconds, counts, weights)[counts]
+
+    torch.testing.assert_close(errors(slow, 7.0), 7 * errors(slow, None))
+    torch.testing.assert_close(errors(rest, 7.0), errors(rest, None))
+    torch.testing.assert_close(errors(slow + rest, 7.0).mean(), (errors(slow, 7.0) + errors(rest, None)).mean())
+    torch.testing.assert_close(errors(slow + rest, 1.0).mean(), errors(slow + rest, None).mean())
 
 
 def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float 
 
 
 def motion_weights(
-    clean: Float[Tensor, "batch time *shape"], seconds: Float64[Tensor, "batch time"], alike: float = 0.3
+    clean: Float[Tensor, "batch time *shape"], seconds: Float64[Tensor, "batch time"], alike: float = 0.15
 ) -> Float[Tensor, " batch"]:
     """How much more the motion of each clip should count, by how much the batch's others of about its span change.
 
@@ -49,22 +49,29 @@ def motion_weights(
 
 def frame_errors(
     error: Float[Tensor, "batch time channels height width"],
+    seconds: Float64[Tensor, "batch time"],
     counts: Bool[Tensor, "batch time"],
-    moving: Float[Tensor, " batch"] | None = None,
+    motion: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch time"]:
     """Mean square error of each frame.
 
     Args:
         error: of what was said.
+        seconds: of each frame.
         counts: frames whose error counts.
-        moving: how much more errors count that change within a clip than what is wrong all along.
+        motion: how often the slope of the line through a clip's errors counts: motion that is a tenth too slow is a
+            hardly larger error than none, and lies in that slope.
     """
     error = error.float()
-    if moving is None:
+    if motion is None:
         return error.square().mean((2, 3, 4))
-    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    still = (error * framewise(shares)).sum(1, keepdim=True)
-    return still.square().mean((2, 3, 4)) + moving[:, None] * (error - still).square().mean((2, 3, 4))
+    shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).to(error)
+    lever = (seconds - seconds[:, :1]).to(error)
+    lever = lever - (shares * lever).sum(1, keepdim=True)
+    reach = (shares * lever.square()).sum(1, keepdim=True).clamp_min(1e-12)
+    slope = (framewise(shares * lever / reach) * error).sum(1, keepdim=True)
+    line = framewise(lever) * slope
+    return (error - line).square().mean((2, 3, 4)) + motion[:, None] * line.square().mean((2, 3, 4))
 
 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
@@ -93,7 +100,7 @@ def step_loss(
     levels: NoiseLevels,
     known: float = 0.0,
     drop: float = 0.0,
-    relative: bool = False,
+    motion_weight: float = 0.0,
     teacher: nn.Module | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of one batch.
@@ -107,8 +114,8 @@ def step_loss(
         levels: how noise levels are drawn.
         known: share of clips some of whose frames are given.
         drop: share of samples whose text, class or drive is hidden, each on its own.
-        relative: errors that change within a clip count relative to how much clips of its span do, see
-            `motion_weights`.
+        motion_weight: how often errors of motion count, see `frame_errors`, times `motion_weights`; 0 for once, all
+            alike.
         teacher: is asked instead of the denoiser itself, where the objective asks.
     """
     clean = batch.frames
@@ -134,6 +141,6 @@ def step_loss(
         return said(x, told, teacher or model)
 
     task = objective.task(clean, batch.seconds, levels, known, numbers, say)
-    moving = motion_weights(clean, batch.seconds) if relative else None
-    error = task.weight * frame_errors(said(task.x, task.told) - task.target, task.counts, moving)
+    motion = motion_weight * motion_weights(clean, batch.seconds) if motion_weight else None
+    error = task.weight * frame_errors(said(task.x, task.told) - task.target, batch.seconds, task.counts, motion)
     return masked_mean(error, task.counts)

@@ -44,8 +44,8 @@ class Training:
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
         known: share of clips some of whose frames are given.
-        relative: errors that change within a clip count relative to how much clips of its span do, so that a percent
-            of the speed counts the same at any frame rate.
+        motion_weight: how often errors of motion count (the line through a clip's errors), relative to how much clips
+            of its span move, so that a percent of the speed counts the same at any frame rate; 0 for once, all alike.
         dispersive: weight of `dispersive_loss` on the features after a quarter of the blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
@@ -70,7 +70,7 @@ class Training:
     levels: NoiseLevels = field(default_factory=NoiseLevels)
     drop: float = 0.1
     known: float = 0.0
-    relative: bool = False
+    motion_weight: float = 0.0
     dispersive: float = 0.0
     checkpoint_every: int = 200
     keep: int = 2
@@ -96,6 +96,7 @@ class Training:
                 "known": 0 <= self.known <= 1,
                 "checkpoint_every": self.checkpoint_every > 0,
                 "keep": self.keep > 0,
+                "motion_weight": self.motion_weight >= 0,
             }.items()
             if not good
         ]
@@ -225,7 +226,7 @@ def train(
             with accelerator.autocast():
                 loss = step_loss(
                     wrapped, generator.objective, batch, numbers, takes=takes, levels=settings.levels,
-                    known=settings.known, drop=settings.drop, relative=settings.relative,
+                    known=settings.known, drop=settings.drop, motion_weight=settings.motion_weight,
                     teacher=teacher,
                 )  # fmt: skip
                 if settings.dispersive:
