@@ -2,8 +2,9 @@
 
     python benchmarks/two_stages.py --checkpoint puppet-flow --refiner puppet-inbetween --guidance 2 --json two.json
 
-Signs asked for by word, one clip each: every frame generated; and a frame every so many seconds generated and the rest
-filled in by the refiner, as `legato generate --keyframe-seconds` does it, without and with `--smooth`. Counted are the
+Signs asked for by word, `--count` clips of each made together: every frame generated; and a frame every so many seconds
+generated and the rest filled in by the refiner, as `legato generate --keyframe-seconds` does it, without and with
+`--smooth`. A call costs something however few tokens it is shown, so more clips at a time save more. Counted are the
 tokens that denoisers are shown in all calls, and CPU time, encoding and decoding included; the ways take turns word by
 word, after a first word that does not count. Judged are signs recognised by their tracked hands (as in `order.py`),
 hands found, the mean difference of neighbouring frames, the flicker of made frames (how far each lies from the mean of
@@ -41,7 +42,7 @@ from legato.video.pixels import rows_of_pixels
 
 @dataclass
 class Found:
-    """What one way made of all words, and what it spent; rows are words."""
+    """What one way made of all words, `count` clips of each after the other, and what it spent on each word."""
 
     clips: list[torch.Tensor] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--words", type=int, default=len(VOCABULARY), help="the first so many")
+    parser.add_argument("--count", type=int, default=1, help="clips of each word, made together")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     generator = VideoGenerator.from_pretrained(args.checkpoint)
@@ -81,22 +83,24 @@ def main() -> None:
     def spend(name: str, make: Callable[[], torch.Tensor], *, counts: bool) -> torch.Tensor:
         with counted(generator.model) as first, counted(refiner.model) as second:
             begun = time.process_time()
-            clip = make()
+            clips = make()
             took = time.process_time() - begun
         if counts:
             row = found.setdefault(name, Found())
-            row.clips.append(clip)
+            row.clips.extend(clips)
             row.tokens.append(first.tokens + second.tokens)
             row.seconds.append(took)
-        return clip
+        return clips
 
     def generated(times: Timeline, word: str, seed: int) -> torch.Tensor:
-        ask = Ask(times.seconds[None], [seed], text=(word,), guidance=args.guidance)
-        return signal_to_pixels(generator.sample(ask, sampler))[0]
+        seeds = range(seed * args.count, (seed + 1) * args.count)
+        seconds = times.seconds.repeat(args.count, 1)
+        ask = Ask(seconds, seeds, text=(word,) * args.count, guidance=args.guidance)
+        return signal_to_pixels(generator.sample(ask, sampler))
 
     def two_stages(world: Timeline, every: float, word: str, seed: int) -> torch.Tensor:
         keys = keyframes_of(world, every)
-        return filled(generated(keys, word, seed)[None], keys, world, refiner, word)[0]
+        return filled(generated(keys, word, seed), keys, world, refiner, word)
 
     words = list(VOCABULARY)[: args.words]
     lengths = [Fraction(seconds).limit_denominator(1000) for seconds in durations(0)[: len(words)]]
@@ -106,16 +110,18 @@ def main() -> None:
         spend("every frame", lambda: generated(world, word, seed), counts=counts)  # noqa: B023 - called at once
         for every in args.keyframe_seconds:
             name = f"keyframes every {every:g} s"
-            clip = spend(name, lambda: two_stages(world, every, word, seed), counts=counts)  # noqa: B023
+            clips = spend(name, lambda: two_stages(world, every, word, seed), counts=counts)  # noqa: B023
             if counts:
-                steady = steadied(clip[None], world, keyframes_of(world, every), args.smooth)[0]
-                found.setdefault(f"{name}, smoothed", Found()).clips.append(steady)
+                steady = steadied(clips, world, keyframes_of(world, every), args.smooth)
+                found.setdefault(f"{name}, smoothed", Found()).clips.extend(steady)
         print(word, flush=True)
     table = Table("", "tokens saved", "CPU time saved", "recognised", "hands", "frame difference", "flicker", "detail")
     rows: dict[str, dict[str, Any]] = {}
     base = found["every frame"]
+    seconds = [world.seconds for world in worlds for _ in range(args.count)]
+    spoken = [word for word in words for _ in range(args.count)]
     for name, way in found.items():
-        judged = score(way.clips, [world.seconds for world in worlds], words)  # type: ignore[arg-type] - of many lengths
+        judged = score(way.clips, seconds, spoken)  # type: ignore[arg-type] - of many lengths
         row: dict[str, Any] = {key: judged[key] for key in ("recognised", "tracked", "frame_difference")}
         row |= {
             "flicker": statistics.fmean(map(flicker, way.clips)),
@@ -132,7 +138,7 @@ def main() -> None:
         rows[name] = row
     Console(width=140).print(table)
     save(args.json, {"ways": rows}, checkpoint=args.checkpoint, refiner=args.refiner, guidance=args.guidance,
-         fps=args.fps, smooth_seconds=args.smooth)  # fmt: skip
+         fps=args.fps, count=args.count, smooth_seconds=args.smooth)  # fmt: skip
 
 
 if __name__ == "__main__":
