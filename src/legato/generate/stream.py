@@ -59,6 +59,27 @@ class StreamAsk:
         if not self.rate > 0:
             raise BadArgument(f"the rate is {float(self.rate):g} frames per second; expected more than 0")
 
+    def seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
+        """When frames are shown, by their numbers; those before the stream's first are negative."""
+        return torch.tensor([float(n / self.rate) for n in range(first, first + count)], dtype=torch.float64)
+
+    def clip(self, seconds: Float64[Tensor, "1 time"], **conditions: Any) -> Ask:
+        """An ask for some of its frames.
+
+        Args:
+            seconds: of each.
+            conditions: what else an `Ask` has: drive, given frames.
+        """
+        return Ask(
+            seconds,
+            [self.seed],
+            text=None if self.text is None else (self.text,),
+            labels=None if self.label is None else torch.tensor([self.label]),
+            guidance=self.guidance,
+            drive_guidance=self.drive_guidance,
+            **conditions,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class VideoStreamState:
@@ -187,8 +208,7 @@ class VideoStream:
         self._objective = check_streams(generator)
         if drive is not None:
             drive_side_px(generator)
-        times = torch.arange(self.window.most_frames, dtype=torch.float64)[None]
-        told = self._told(Ask(times, seeds=[ask.seed]))
+        told = ask.clip(torch.arange(self.window.most_frames, dtype=torch.float64)[None])
         generator.check(told)
         self._read = generator.read(told)
 
@@ -357,28 +377,12 @@ class VideoStream:
             raise BadArgument(f"driving pictures are {tuple(pictures.shape[1:])}; this checkpoint takes {expected}")
         return pictures[None], kept
 
-    def _told(self, ask: Ask) -> Ask:
-        """An ask with what is streamed in it."""
-        one = self.ask
-        return replace(
-            ask,
-            text=None if one.text is None else (one.text,),
-            labels=None if one.label is None else torch.tensor([one.label]),
-            guidance=one.guidance,
-            drive_guidance=one.drive_guidance,
-        )
-
     def _telling(self, view: View) -> Denoiser:
         """The generator's denoiser for what is in view."""
-        ask = Ask(
-            view.seconds,
-            [self.ask.seed],
-            drive=view.drive,
-            drive_known=view.driven,
-            given=view.latents,
-            known=view.known,
+        ask = self.ask.clip(
+            view.seconds, drive=view.drive, drive_known=view.driven, given=view.latents, known=view.known
         )
-        made: Denoiser = self.generator.denoiser(self._told(ask), self._read)
+        made: Denoiser = self.generator.denoiser(ask, self._read)
         return made
 
     def _check(self, state: VideoStreamState) -> None:
