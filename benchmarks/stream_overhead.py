@@ -26,7 +26,7 @@ from legato.generate.driving import Drive
 from legato.generate.rolling import RollingWindow
 from legato.generate.stream import StreamAsk, VideoStream, drive_side_px
 
-PARTS = ("model", "denoiser", "decoding", "rest")
+PARTS = ("denoiser", "decoding", "rest")
 
 
 def driven_stream(name: str, windows: int, frames_per_window: int, drive_guidance: float) -> VideoStream:
@@ -43,10 +43,7 @@ def driven_stream(name: str, windows: int, frames_per_window: int, drive_guidanc
 
 
 def spent_by_tick(running: VideoStream, frames: int) -> list[dict[str, float]]:
-    """Processor milliseconds of each tick with a full queue, and of handing out the frames that it made.
-
-    The denoiser's include the model's; the rest is beside the denoiser and decoding.
-    """
+    """Processor milliseconds of each tick with a full queue, and of handing out the frames that it made."""
     spent = dict.fromkeys(PARTS, 0.0)
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +57,6 @@ def spent_by_tick(running: VideoStream, frames: int) -> list[dict[str, float]]:
 
     generator: Any = running.generator
     telling = generator.denoiser
-    generator.model.forward = timed("model", generator.model.forward)
     generator.denoiser = lambda *told: timed("denoiser", telling(*told))
     generator.latents.decode_next = timed("decoding", generator.latents.decode_next)
     stream.signal_to_pixels = timed("decoding", stream.signal_to_pixels)  # type: ignore[attr-defined]
@@ -94,10 +90,9 @@ def main() -> None:
     for name in PARTS:
         low, middle, high = statistics.quantiles([row[name] for row in rows], n=4)
         print(f"{name}: {middle:.2f} ms a tick (quartiles {low:.2f} to {high:.2f}), {len(rows)} ticks")
-    shares = {name: [row["rest"] / row[name] for row in rows] for name in ("denoiser", "model")}
-    for name, values in shares.items():
-        low, middle, high = statistics.quantiles(values, n=4)
-        print(f"rest over {name}: {middle:.1%} (quartiles {low:.1%} to {high:.1%})")
+    shares = [row["rest"] / row["denoiser"] for row in rows]
+    low, middle, high = statistics.quantiles(shares, n=4)
+    print(f"rest over denoiser: {middle:.1%} (quartiles {low:.1%} to {high:.1%})")
     settings = {name: value for name, value in vars(args).items() if name != "json"}
     save(args.json, {"ticks": rows}, **settings)
 

@@ -270,9 +270,9 @@ class RollingWindow:
         pictures, driven = _with_drive(state, drive, self.frames_per_window)
         queued = (x.shape[1] - state.context) // self.frames_per_window
         view = self._view(state.kept, x, times, pictures, driven, state.context)
-        denoiser, clean, shown = telling(view), len(state.kept) + state.context, view.latents
-        for step in range(self.steps):
-            before, after = (self._levels(clean, queued, at).expand(batch, -1).to(device) for at in (step, step + 1))
+        levels = self._levels(len(state.kept) + state.context, queued).to(device)[:, None].expand(-1, batch, -1)
+        denoiser, shown = telling(view), view.latents
+        for before, after in itertools.pairwise(levels):
             shown = flow_step(objective, denoiser, shown, before, after)
         x = shown[:, len(state.kept) :]
         end = state.context
@@ -310,11 +310,11 @@ class RollingWindow:
         known = (torch.arange(x.shape[1], device=x.device) < len(kept) + context).expand(len(x), -1)
         return View(x, times - times[:, :1], known, pictures, driven)
 
-    def _levels(self, clean: int, queued: int, step: int) -> Float[Tensor, "1 time"]:
-        """Level of each frame in view when a tick has taken so many steps."""
-        stairs = [self.schedule[age * self.steps + step] for age in reversed(range(queued))]
-        noisy = torch.tensor(stairs).repeat_interleave(self.frames_per_window)
-        return torch.cat([torch.zeros(clean), noisy])[None]
+    def _levels(self, clean: int, queued: int) -> Float[Tensor, "steps_and_one time"]:
+        """Level of each frame in view, before a tick's first step and after every step."""
+        newest_first = torch.tensor(self.schedule).unfold(0, self.steps + 1, self.steps)[:queued]
+        noisy = newest_first.flip(0).T.repeat_interleave(self.frames_per_window, 1)
+        return torch.cat([torch.zeros(self.steps + 1, clean), noisy], 1)
 
     def _check(self, state: RollingState, seconds: Tensor) -> None:
         if seconds.shape[1] != self.frames_per_window:

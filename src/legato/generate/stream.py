@@ -299,7 +299,8 @@ class VideoStream:
         if count is not None and count < 0:
             raise BadArgument(f"{count} frames; expected 0 or more")
         self._check(state)
-        made = 0
+        base, made = state.time_base, 0
+        first, interval = int(state.start / base), int(1 / (self.ask.rate * base))
         while count is None or made < count:
             while not len(state.ready):
                 if self._ended(state):
@@ -307,9 +308,8 @@ class VideoStream:
                 state = self.step(state)
             if self._ended(state):
                 return
-            base = state.time_base
-            frame = Frame(state.ready[0].clone(), int(state.time_of(state.shown) / base), base)
-            state = replace(state, ready=state.ready[1:].clone(), shown=state.shown + 1)
+            frame = Frame(state.ready[0].clone(), first + state.shown * interval, base)
+            state = replace(state, ready=state.ready[1:], shown=state.shown + 1)
             made += 1
             yield Made(frame, state)
 
