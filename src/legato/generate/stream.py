@@ -268,7 +268,7 @@ class VideoStream:
             frames, decoder = self.generator.latents.decode_next(latents, before)
             decoded = signal_to_pixels(frames[0]).cpu()
         unseen = min(state.unseen, len(decoded))
-        ready = torch.cat([state.ready, decoded[unseen:]])
+        ready = torch.cat([state.ready, decoded[unseen:]]) if len(state.ready) else decoded[unseen:]
         return replace(state, decoder=decoder, ready=ready, unseen=state.unseen - unseen)
 
     def step_latents(
