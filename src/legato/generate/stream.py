@@ -112,10 +112,6 @@ class VideoStreamState:
     shown: int
     start: Fraction
 
-    def time_of(self, number: int) -> Fraction:
-        """When a frame is shown, in seconds."""
-        return self.start + number / self.ask.rate
-
     @property
     def time_base(self) -> Fraction:
         """Of the frames' stamps."""
