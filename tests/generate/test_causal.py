@@ -17,7 +17,7 @@ from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive
 from legato.generate.latents import DiffusersLatents
 from legato.generate.rolling import RollingWindow
-from legato.generate.strategies import AllAtOnce, SlidingWindow, Streaming
+from legato.generate.strategies import AllAtOnce, LongAsk, SlidingWindow, Streaming
 from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
 from legato.video import Frames
 from tests.generate.test_latents import wan_vae
@@ -203,7 +203,7 @@ def test_what_is_gone_on_from_is_in_the_decoders_view_and_not_shown(
 def test_other_strategies_take_such_latents_too() -> None:
     def pieces(strategy: object) -> Tensor:
         drive = Drive((n / 24, torch.full((3, 2, 2), n / 100)) for n in itertools.count())
-        return torch.cat(list(strategy.pieces(GENERATOR, ASK, 14, drive)))  # type: ignore[attr-defined]
+        return torch.cat(list(strategy.pieces(GENERATOR, LongAsk(ASK, 14, drive))))  # type: ignore[attr-defined]
 
     streamed = pieces(Streaming(WINDOW))
     for offload in (False, True):

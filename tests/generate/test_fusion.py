@@ -10,6 +10,7 @@ from legato.errors import BadArgument
 from legato.generate import Ask
 from legato.generate.driving import Drive
 from legato.generate.fusion import FusedWindows, fused, window_weights
+from legato.generate.strategies import LongAsk
 from legato.generate.stream import StreamAsk
 from tests.generate.test_stream import GENERATOR, generator, pictures
 
@@ -48,10 +49,10 @@ def test_weights_fall_towards_neighbours_alone() -> None:
 def test_a_model_with_one_level_for_all_frames_makes_any_length() -> None:
     one_level = generator(noise="sample")
     for count in (1, 8, 21):
-        made = list(FusedWindows(8, 4, calls=2).pieces(one_level, ASK, count, Drive(pictures())))
+        made = list(FusedWindows(8, 4, calls=2).pieces(one_level, LongAsk(ASK, count, Drive(pictures()))))
         assert torch.cat(made).shape == (count, 3, 16, 16)
     kinds = [
-        torch.cat(list(FusedWindows(8, 4, kind, 2).pieces(one_level, ASK, 13)))
+        torch.cat(list(FusedWindows(8, 4, kind, 2).pieces(one_level, LongAsk(ASK, 13))))
         for kind in ("flat", "pyramid", "linear")
     ]
     assert not torch.equal(kinds[0], kinds[1])

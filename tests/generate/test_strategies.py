@@ -13,12 +13,14 @@ from legato.data.batch import signal_to_pixels
 from legato.errors import BadArgument
 from legato.generate import Ask
 from legato.generate.driving import Drive
+from legato.generate.fusion import FusedWindows
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import Euler
 from legato.generate.shelf import Shelf
 from legato.generate.strategies import (
     AllAtOnce,
     IndependentBatches,
+    LongAsk,
     OverlappingBatches,
     SlidingWindow,
     Strategy,
@@ -39,7 +41,7 @@ PICTURE = torch.arange(3 * 16 * 16).view(3, 16, 16).remainder(251).to(torch.uint
 
 
 def made(strategy: Strategy, count: int, **options: object) -> Tensor:
-    return torch.cat(list(strategy.pieces(GENERATOR, ASK, count, **options)))  # type: ignore[arg-type]
+    return torch.cat(list(strategy.pieces(GENERATOR, LongAsk(ASK, count, **options))))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", EVERY, ids=str)
@@ -117,9 +119,15 @@ def test_only_the_stream_takes_its_drive_just_in_time() -> None:
     ahead = {}
     for strategy in (AllAtOnce(1), IndependentBatches(8, 1), SlidingWindow(WINDOW), Streaming(WINDOW)):
         taken: list[float] = []
-        next(iter(strategy.pieces(GENERATOR, ASK, 40, Drive(counted(taken)))))
+        next(iter(strategy.pieces(GENERATOR, LongAsk(ASK, 40, Drive(counted(taken))))))
         ahead[type(strategy).__name__] = len(taken)
     assert ahead == {"AllAtOnce": 40, "IndependentBatches": 8, "SlidingWindow": 48, "Streaming": 12}
+
+
+def test_whoever_takes_the_pieces_may_train_between_them() -> None:
+    for strategy in (*EVERY, FusedWindows(8, 4, calls=2)):
+        for _ in strategy.pieces(GENERATOR, LongAsk(ASK, 20)):
+            assert not torch.is_inference_mode_enabled()
 
 
 def test_wrong_batches_are_refused() -> None:
@@ -132,7 +140,7 @@ def test_wrong_batches_are_refused() -> None:
 
 def test_the_same_seed_gives_the_same_video() -> None:
     for strategy in EVERY:
-        again = [torch.cat(list(strategy.pieces(GENERATOR, replace(ASK, seed=s), 9))) for s in (3, 3, 4)]
+        again = [torch.cat(list(strategy.pieces(GENERATOR, LongAsk(replace(ASK, seed=s), 9)))) for s in (3, 3, 4)]
         assert torch.equal(again[0], again[1])
         assert not torch.equal(again[0], again[2])
     assert all(not torch.equal(made(a, 20), made(b, 20)) for a, b in itertools.combinations(EVERY[:4], 2))

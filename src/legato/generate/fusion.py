@@ -15,11 +15,9 @@ from torch import Tensor
 
 from legato.data.batch import signal_to_pixels
 from legato.errors import BadArgument, check_at_least
-from legato.generate.driving import Drive
 from legato.generate.generator import Ask, VideoGenerator
-from legato.generate.samplers import Denoiser, Sampler, Start, default_sampler, noise_at
-from legato.generate.strategies import Picture, Pixels, Strategy
-from legato.generate.stream import StreamAsk
+from legato.generate.samplers import Denoiser, Start, default_sampler, noise_at
+from legato.generate.strategies import LongAsk, Pixels, Strategy
 
 __all__ = ["FusedWindows", "fused", "window_weights"]
 
@@ -48,47 +46,29 @@ class FusedWindows(Strategy):
         _check(self.frames, self.overlap, self.weights)
         check_at_least(1, calls=self.calls, decoded_frames=self.decoded_frames)
 
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
         """See `Strategy`; all frames are sampled before the first is there."""
-        if reference is not None:
+        if asked.reference is not None:
             raise BadArgument("fused windows take no reference; leave it out, or stream")
         if generator.latents.stride_frames != 1:
             raise BadArgument(f"a latent stands for {generator.latents.stride_frames} frames; fusion takes one for one")
-        seconds = torch.tensor([float(n / ask.rate) for n in range(count)], dtype=torch.float64)
-        told = Ask(
-            seconds[None],
-            [ask.seed],
-            text=None if ask.text is None else (ask.text,),
-            labels=None if ask.label is None else torch.tensor([ask.label]),
-            drive=None if drive is None else drive.at(seconds)[0][None],
-            guidance=ask.guidance,
-            drive_guidance=ask.drive_guidance,
-        )
-        latents, sampler = generator.latents, default_sampler(generator.objective, self.calls)
-        device = next(generator.model.parameters()).device
-        shape = (latents.channels, generator.height // latents.stride_px, generator.width // latents.stride_px)
-        noise = noise_at(told.seconds, shape, [ask.seed]).to(device)
-        start = Start(
-            noise, torch.zeros_like(noise), torch.zeros(1, count, dtype=torch.bool, device=device), told.seconds
-        )
+        seconds = asked.stream.seconds(0, asked.count)
+        ask = asked.stream.clip(seconds[None], drive=None if asked.drive is None else asked.drive.at(seconds)[0][None])
         with torch.inference_mode():
-            made = self._sampled(generator, told, sampler, start)
-            for part in made.split(self.decoded_frames, 1):
-                yield signal_to_pixels(latents.decode(part)[0]).cpu()
+            made = self._sampled(generator, ask)
+        for part in made.split(self.decoded_frames, 1):
+            with torch.inference_mode():
+                frames = generator.latents.decode(part)
+            yield signal_to_pixels(frames[0]).cpu()
 
-    def _sampled(self, generator: VideoGenerator, ask: Ask, sampler: Sampler, start: Start) -> Tensor:
-        return sampler(
-            fused(generator, ask, frames=self.frames, overlap=self.overlap, weights=self.weights),
-            generator.objective,
-            start,
-        )
+    def _sampled(self, generator: VideoGenerator, ask: Ask) -> Float[Tensor, "1 time channels rows columns"]:
+        latents, device = generator.latents, next(generator.model.parameters()).device
+        shape = (latents.channels, generator.height // latents.stride_px, generator.width // latents.stride_px)
+        noise = noise_at(ask.seconds, shape, list(ask.seeds)).to(device)
+        none = torch.zeros(ask.seconds.shape, dtype=torch.bool, device=device)
+        denoiser = fused(generator, ask, frames=self.frames, overlap=self.overlap, weights=self.weights)
+        start = Start(noise, torch.zeros_like(noise), none, ask.seconds)
+        return default_sampler(generator.objective, self.calls)(denoiser, generator.objective, start)
 
 
 def fused(generator: VideoGenerator, ask: Ask, *, frames: int, overlap: int, weights: str = "pyramid") -> Denoiser:

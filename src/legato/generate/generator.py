@@ -269,14 +269,14 @@ class VideoGenerator:
         device = next(self.model.parameters()).device
         by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
         by = left_out(ask)
-        conditions: dict[str, Any] = {name: rows.to(device) for name, rows in told_rows(ask).items()}
+        conditions: dict[str, Any] = {name: rows.to(device) for name, rows in told_rows(ask, by).items()}
         if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
             conditions["drive"] = _times(keyframe_content(ask.given, ask.known).to(device), 1 + len(by))
         read = self.read(ask) if read is None else read
         if read is not None:
-            conditions["text"] = read.at(told_texts(ask))
+            conditions["text"] = read.at(told_texts(ask, by))
         elif ask.text is not None and any(ask.text):
-            conditions["text"] = tuple(texts_of(ask)[at] for at in told_texts(ask))
+            conditions["text"] = tuple(texts_of(ask)[at] for at in told_texts(ask, by))
 
         unit = None
         if "given" in by and ask.given is not None:

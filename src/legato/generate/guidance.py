@@ -1,5 +1,6 @@
 """Guidance in one call: what a model says told everything, and told all but one thing, as samples of one batch."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,16 +32,15 @@ def texts_of(ask: "Ask") -> tuple[str, ...]:
     return (none if ask.text is None else tuple(ask.text)) + none
 
 
-def told_texts(ask: "Ask") -> list[int]:
+def told_texts(ask: "Ask", without: Collection[str]) -> list[int]:
     """Which of those each sample of the batch is told: the clips, then the clips for which one thing is left out."""
     count = len(ask.seconds)
     asked, none = list(range(count)), list(range(count, 2 * count))
-    return asked + [at for name in left_out(ask) for at in (none if name == "words" else asked)]
+    return asked + [at for name in without for at in (none if name == "words" else asked)]
 
 
-def told_rows(ask: "Ask") -> dict[str, Tensor]:
+def told_rows(ask: "Ask", without: Collection[str]) -> dict[str, Tensor]:
     """All other conditions that an ask has, of the same samples; what is left out is blank, as in training."""
-    without = left_out(ask)
     told: dict[str, Tensor | None] = {"rate_known": ask.rate_known, "known": ask.known}
     if _labelled(ask):
         told["labels"] = ask.labels
@@ -49,8 +49,8 @@ def told_rows(ask: "Ask") -> dict[str, Tensor]:
         told |= {"drive": ask.drive, "drive_known": all_frames if ask.drive_known is None else ask.drive_known}
     blank = {("words", "labels"): -1, ("drive", "drive_known"): 0, ("given", "known"): 0}
 
-    def version(name: str, rows: Tensor, without: str) -> Tensor:
-        return torch.full_like(rows, blank[without, name]) if (without, name) in blank else rows
+    def version(name: str, rows: Tensor, one: str) -> Tensor:
+        return torch.full_like(rows, blank[one, name]) if (one, name) in blank else rows
 
     return {
         name: torch.cat([rows, *(version(name, rows, one) for one in without)])

@@ -263,18 +263,16 @@ class RollingWindow:
             StateMismatch: the state was made by another rolling window.
         """
         self._check(state, seconds)
-        device, batch = state.latents.device, len(seconds)
-        shape = (state.latents.shape[2], state.latents.shape[3], state.latents.shape[4])
-        x = torch.cat([state.latents, noise_at(seconds, shape, list(state.seeds)).to(device)], 1)
-        times = torch.cat([state.seconds, seconds.to(device)], 1)
-        pictures, driven = _with_drive(state, drive, self.frames_per_window)
-        queued = (x.shape[1] - state.context) // self.frames_per_window
-        view = self._view(state.kept, x, times, pictures, driven, state.context)
-        denoiser, clean, shown = telling(view), len(state.kept) + state.context, view.latents
-        for step in range(self.steps):
-            before, after = (self._levels(clean, queued, at).expand(batch, -1).to(device) for at in (step, step + 1))
-            shown = flow_step(objective, denoiser, shown, before, after)
-        x = shown[:, len(state.kept) :]
+        device, queued = state.latents.device, min(state.ticks + 1, self.windows)
+        seconds = seconds.to(device)
+        view = self._view(state, seconds, None if drive is None else drive.to(device))
+        levels = self._levels(len(state.kept) + state.context, queued).to(device)[:, None].expand(-1, len(seconds), -1)
+        denoiser, x = telling(view), view.latents
+        for before, after in itertools.pairwise(levels):
+            x = flow_step(objective, denoiser, x, before, after)
+        own = slice(len(state.kept), None)
+        x, driven, times = x[:, own], view.driven[:, own], torch.cat([state.seconds, seconds], 1)
+        pictures = None if view.drive is None else view.drive[:, own]
         end = state.context
         if queued == self.windows:
             end += self.frames_per_window
@@ -294,27 +292,26 @@ class RollingWindow:
         )
         return Tick(new, x[:, made].clone(), times[:, made].clone())
 
-    def _view(self, kept: Kept, x: Video, times: Seconds, pictures: Drive | None, driven: Tensor, context: int) -> View:
-        """What is kept, then the context and the queue; seconds from the first of them."""
+    def _view(self, state: RollingState, seconds: Seconds, drive: Drive | None) -> View:
+        """What is kept, then the context, the queue, and a window of noise; seconds from the first of them."""
+        kept, batch, length = state.kept, *seconds.shape
+        shape = (state.latents.shape[2], state.latents.shape[3], state.latents.shape[4])
+        noise = noise_at(seconds, shape, list(state.seeds)).to(seconds.device)
+        latents = torch.cat([kept.latents, state.latents, noise], 1)
+        times = torch.cat([state.seconds, seconds], 1)
         if len(kept):
-            x = torch.cat([kept.latents, x], 1)
             times = torch.cat([self.appearance.seconds(kept, times), times], 1)
-            own = kept.drive
-            if own is None and pictures is not None:
-                own = pictures.new_zeros(len(pictures), len(kept), *pictures.shape[2:])
-            if own is not None and pictures is None:
-                pictures = own.new_zeros(len(own), driven.shape[1], *own.shape[2:])
-            if own is not None and pictures is not None:
-                pictures = torch.cat([own, pictures], 1)
-            driven = torch.cat([kept.driven, driven], 1)
-        known = (torch.arange(x.shape[1], device=x.device) < len(kept) + context).expand(len(x), -1)
-        return View(x, times - times[:, :1], known, pictures, driven)
+        pushed = torch.full((batch, length), drive is not None, device=seconds.device)
+        driven = torch.cat([kept.driven, state.driven, pushed], 1)
+        known = (torch.arange(latents.shape[1], device=seconds.device) < len(kept) + state.context).expand(batch, -1)
+        pictures = _joined([(kept.drive, len(kept)), (state.drive, state.latents.shape[1]), (drive, length)])
+        return View(latents, times - times[:, :1], known, pictures, driven)
 
-    def _levels(self, clean: int, queued: int, step: int) -> Float[Tensor, "1 time"]:
-        """Level of each frame in view when a tick has taken so many steps."""
-        stairs = [self.schedule[age * self.steps + step] for age in reversed(range(queued))]
-        noisy = torch.tensor(stairs).repeat_interleave(self.frames_per_window)
-        return torch.cat([torch.zeros(clean), noisy])[None]
+    def _levels(self, clean: int, queued: int) -> Float[Tensor, "steps_and_one time"]:
+        """Level of each frame in view, before a tick's first step and after every step."""
+        schedule, ages = self.schedule, [age for age in reversed(range(queued)) for _ in range(self.frames_per_window)]
+        rows = [[schedule[age * self.steps + step] for age in ages] for step in range(self.steps + 1)]
+        return torch.tensor([[0.0] * clean + row for row in rows])
 
     def _check(self, state: RollingState, seconds: Tensor) -> None:
         if seconds.shape[1] != self.frames_per_window:
@@ -325,9 +322,9 @@ class RollingWindow:
                 f"{state} of {len(state.seeds)} streams does not belong to {len(seconds)} streams in {self.windows} "
                 f"windows of {self.frames_per_window} frames; go on with the window that made it"
             )
-        joined = torch.cat([state.seconds[:, -1:].to(seconds.device), seconds], 1)
-        if not bool((joined.diff(dim=1) > 0).all()):
-            raise BadArgument(f"times of pushed frames, {seconds.tolist()}, do not rise from those before them")
+        for last, pushed in zip(state.seconds[:, -1:].tolist(), seconds.tolist(), strict=True):
+            if not all(earlier < later for earlier, later in itertools.pairwise([*last, *pushed])):
+                raise BadArgument(f"times of pushed frames, {pushed}, do not rise from those before them")
 
 
 def save_values(path: str | Path, values: dict[str, Any]) -> None:
@@ -353,21 +350,14 @@ def load_values(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def _with_drive(
-    state: RollingState, drive: Tensor | None, frames: int
-) -> tuple[Drive | None, Bool[Tensor, "batch time"]]:
-    """Conditioning pictures of a state's frames and of those pushed, blank where a frame has none."""
-    batch = state.driven.shape[0]
-    fresh = torch.full((batch, frames), drive is not None, device=state.driven.device)
-    driven = torch.cat([state.driven, fresh], 1)
-    if drive is None and state.drive is None:
-        return None, driven
-    old, new = state.drive, None if drive is None else drive.to(state.driven.device)
-    if old is None:
-        assert new is not None
-        old = new.new_zeros(batch, state.driven.shape[1], *new.shape[2:])
-    if new is None:
-        new = old.new_zeros(batch, frames, *old.shape[2:])
+def _joined(stretches: list[tuple[Tensor | None, int]]) -> Drive | None:
+    """Conditioning pictures of stretches of so many frames, blank where one has none; None where all have none."""
+    there = [pictures for pictures, _ in stretches if pictures is not None]
+    if not there:
+        return None
+    old, new = there[0], there[-1]
     if old.shape[2:] != new.shape[2:]:
         raise BadArgument(f"driving pictures are {tuple(new.shape[2:])}; those before were {tuple(old.shape[2:])}")
-    return torch.cat([old, new], 1), driven
+    batch, *shape = old.shape[0], *old.shape[2:]
+    every = [old.new_zeros(batch, count, *shape) if told is None else told for told, count in stretches]
+    return torch.cat(every, 1)

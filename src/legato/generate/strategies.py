@@ -15,38 +15,45 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument
 from legato.generate.driving import Drive, DriveState
-from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.generator import VideoGenerator
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import Euler
 from legato.generate.shelf import Shelf
-from legato.generate.stream import StreamAsk, VideoStream
+from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
 
-__all__ = ["AllAtOnce", "IndependentBatches", "OverlappingBatches", "SlidingWindow", "Strategy", "Streaming"]
+__all__ = ["AllAtOnce", "IndependentBatches", "LongAsk", "OverlappingBatches", "SlidingWindow", "Strategy", "Streaming"]
 
 Pixels = UInt8[Tensor, "time 3 height width"]
 Picture = UInt8[Tensor, "3 height width"]
+
+
+@dataclass(frozen=True, eq=False)
+class LongAsk:
+    """What a long video is to be, however it is made.
+
+    Attributes:
+        stream: text, class, guidance, rate and seed.
+        count: of frames.
+        drive: conditioning pictures, or None. It is taken from as they are made: ask anew for another video.
+        reference: a picture that is given, or None; batches see it one interval before their first frame.
+    """
+
+    stream: StreamAsk
+    count: int
+    drive: Drive | None = None
+    reference: Picture | None = None
 
 
 class Strategy(ABC):
     """A way to make a long video."""
 
     @abstractmethod
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
-        """Frames in the order of time, `count` in all, in the pieces in which they are made.
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
+        """Frames in the order of time, as many as asked for, in the pieces in which they are made.
 
         Args:
             generator: that makes them.
-            ask: what.
-            count: of frames.
-            drive: conditioning pictures.
-            reference: a picture that is given; batches see it one interval before their first frame.
+            asked: what.
 
         Raises:
             BadArgument: the generator cannot do it.
@@ -72,16 +79,9 @@ class AllAtOnce(Strategy):
 
     calls: int = 8
 
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
         """See `Strategy`."""
-        yield _Sampling(generator, ask, self.calls, drive, reference).frames(0, count)
+        yield _Sampling(generator, asked, self.calls).frames(0, asked.count)
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,11 @@ class IndependentBatches(Strategy):
     def __post_init__(self) -> None:
         _check_batch(self.frames, 0)
 
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
         """See `Strategy`."""
-        sampling = _Sampling(generator, ask, self.calls, drive, reference)
-        for first in range(0, count, self.frames):
-            yield sampling.frames(first, self.frames)[: count - first]
+        sampling = _Sampling(generator, asked, self.calls)
+        for first in range(0, asked.count, self.frames):
+            yield sampling.frames(first, self.frames)[: asked.count - first]
 
     def boundaries(self, count: int, stride_frames: int = 1) -> list[int]:
         """See `Strategy`."""
@@ -136,23 +129,16 @@ class OverlappingBatches(Strategy):
     def __post_init__(self) -> None:
         _check_batch(self.frames, self.overlap)
 
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
         """See `Strategy`."""
-        sampling = _Sampling(generator, ask, self.calls, drive, reference)
-        step, left, tail = self.frames - self.overlap, count, None
-        for first in range(0, max(1, count - self.overlap), step):
+        sampling = _Sampling(generator, asked, self.calls)
+        step, left, tail = self.frames - self.overlap, asked.count, None
+        for first in range(0, max(1, asked.count - self.overlap), step):
             made = sampling.frames(first, self.frames)
             if tail is not None:
                 made[: self.overlap] = self._joined(tail, made[: self.overlap])
             tail = made[step:].clone()
-            whole = made if first + step >= count - self.overlap else made[:step]
+            whole = made if first + step >= asked.count - self.overlap else made[:step]
             yield whole[:left]
             left -= len(whole)
 
@@ -182,49 +168,53 @@ class SlidingWindow(Strategy):
     window: RollingWindow = field(default_factory=RollingWindow)
     offload: bool = False
 
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
         """See `Strategy`."""
+        stream, state = _begun(generator, asked, self.window)
         latents, size = generator.latents, self.window.frames_per_window
-        stream = VideoStream(generator, ask, self.window, drive)
-        state = stream.begin(None if reference is None else stream.reference(reference))
-        before = state.given + state.bridge
         given = latents.latent_frames(state.given) if state.given else 0
-        wanted = latents.latent_frames(latents.whole_frames(before + count)) - given
+        wanted = latents.latent_frames(latents.whole_frames(state.given + state.bridge + asked.count)) - given
         ticks = -(-wanted // size) + self.window.windows - 1
-        times = stream.driving_seconds(state, ticks)
         with Shelf() as pictures, Shelf() as made:
-            known = None
-            if drive is not None and self.offload:
-                taken: DriveState | None = None
-                for now in times.split(size):
-                    shown, taken = drive.at(now, taken)
-                    pictures.add(shown)
-                known = Drive((float(at), pictures.part(n, 1)[0]) for n, at in enumerate(times))
-            elif drive is not None:
-                known = Drive(zip(times.tolist(), drive.at(times)[0], strict=True))
-            stream, kept = VideoStream(generator, ask, self.window, known), []
-            for _ in range(ticks):
-                state, clean = stream.step_latents(state)
-                if self.offload and clean.shape[1]:
-                    made.add(clean[0])
-                elif not self.offload:
-                    kept.append(clean)
-            device = next(generator.model.parameters()).device
-            parts = (made.part(at, min(size, wanted - at))[None].to(device) for at in range(0, wanted, size))
-            decoder, unseen, left = state.decoder, state.unseen, count
-            with torch.inference_mode():
-                for part in parts if self.offload else [torch.cat(kept, 1)[:, :wanted]]:
-                    frames, decoder = latents.decode_next(part, decoder)
-                    shown = signal_to_pixels(frames[0]).cpu()[unseen:][:left]
-                    unseen, left = max(0, unseen - frames.shape[1]), left - len(shown)
-                    yield shown
+            drive = self._taken(asked.drive, stream.driving_seconds(state, ticks), pictures)
+            parts = self._clean(VideoStream(generator, asked.stream, self.window, drive), state, ticks, made)
+            decoder, unseen, left = state.decoder, state.unseen, asked.count
+            for part in parts:
+                with torch.inference_mode():
+                    frames, decoder = latents.decode_next(part[:, :wanted], decoder)
+                shown = signal_to_pixels(frames[0]).cpu()[unseen:][:left]
+                wanted, unseen, left = wanted - part.shape[1], max(0, unseen - frames.shape[1]), left - len(shown)
+                yield shown
+
+    def _taken(self, drive: Drive | None, seconds: Float64[Tensor, " time"], shelf: Shelf) -> Drive | None:
+        """The drive with all its pictures taken, into memory or onto the shelf."""
+        if drive is None:
+            return None
+        if not self.offload:
+            return Drive(zip(seconds.tolist(), drive.at(seconds)[0], strict=True))
+        state: DriveState | None = None
+        for now in seconds.split(self.window.frames_per_window):
+            pictures, state = drive.at(now, state)
+            shelf.add(pictures)
+        return Drive((float(at), shelf.part(n, 1)[0]) for n, at in enumerate(seconds))
+
+    def _clean(
+        self, stream: VideoStream, state: VideoStreamState, ticks: int, shelf: Shelf
+    ) -> Iterator[Float[Tensor, "1 time channels rows columns"]]:
+        """Latents after all ticks: at once out of memory, or window by window off the shelf."""
+        kept = []
+        for _ in range(ticks):
+            state, clean = stream.step_latents(state)
+            if self.offload and clean.shape[1]:
+                shelf.add(clean[0])
+            elif not self.offload:
+                kept.append(clean)
+        if not self.offload:
+            yield torch.cat(kept, 1)
+            return
+        device, size = state.rolling.latents.device, self.window.frames_per_window
+        for number in range(ticks - self.window.windows + 1):
+            yield shelf.part(number * size, size)[None].to(device)
 
 
 @dataclass(frozen=True)
@@ -237,18 +227,10 @@ class Streaming(Strategy):
 
     window: RollingWindow = field(default_factory=RollingWindow)
 
-    def pieces(
-        self,
-        generator: VideoGenerator,
-        ask: StreamAsk,
-        count: int,
-        drive: Drive | None = None,
-        reference: Picture | None = None,
-    ) -> Iterator[Pixels]:
+    def pieces(self, generator: VideoGenerator, asked: LongAsk) -> Iterator[Pixels]:
         """See `Strategy`."""
-        stream = VideoStream(generator, ask, self.window, drive)
-        given = None if reference is None else stream.reference(reference)
-        for made in stream.frames(stream.begin(given), count):
+        stream, state = _begun(generator, asked, self.window)
+        for made in stream.frames(state, asked.count):
             yield made.frame.pixels[None]
 
     def boundaries(self, count: int, stride_frames: int = 1) -> list[int]:
@@ -258,14 +240,19 @@ class Streaming(Strategy):
         return list(range(step - stride_frames + 1, count, step)) if size > 1 else []
 
 
+def _begun(generator: VideoGenerator, asked: LongAsk, window: RollingWindow) -> tuple[VideoStream, VideoStreamState]:
+    """A stream of what is asked, and its state before the first frame."""
+    stream = VideoStream(generator, asked.stream, window, asked.drive)
+    return stream, stream.begin(None if asked.reference is None else stream.reference(asked.reference))
+
+
 class _Sampling:
     """Clips out of a long video, each at its own times, sampled all at once."""
 
-    def __init__(
-        self, generator: VideoGenerator, ask: StreamAsk, calls: int, drive: Drive | None, reference: Picture | None
-    ):
-        self._generator, self._ask, self._drive, self._sampler = generator, ask, drive, Euler(calls)
-        self._given = None if reference is None else pixels_to_signal(reference[None])  # (1, 3, height, width)
+    def __init__(self, generator: VideoGenerator, asked: LongAsk, calls: int):
+        self._generator, self._stream, self._drive, self._sampler = generator, asked.stream, asked.drive, Euler(calls)
+        picture = asked.reference
+        self._given = None if picture is None else pixels_to_signal(picture[None])  # (1, 3, height, width)
         self._state: DriveState | None = None
         self._taken: Float32[Tensor, "time channels height width"] | None = None
         self._taken_from = 0
@@ -274,35 +261,25 @@ class _Sampling:
         """The frames from number `first` on; earlier ones than the last clip's first are not asked for any more."""
         before = 0 if self._given is None else 1
         whole = self._generator.latents.whole_frames(before + count)
-        seconds = self._seconds(first - before, whole)[None]
         drive = None if self._drive is None else self._pictures(self._drive, first, whole - before)[None]
         given = known = None
         if self._given is not None:
             given = torch.cat([self._given, torch.zeros(whole - 1, *self._given.shape[1:])])[None]
             known = torch.arange(whole)[None] < 1
             drive = drive if drive is None else torch.cat([torch.zeros_like(drive[:, :1]), drive], 1)
-        ask, label = self._ask, self._ask.label
-        told = Ask(
-            seconds,
-            [ask.seed],
-            text=None if ask.text is None else (ask.text,),
-            labels=None if label is None else torch.tensor([label]),
+        ask = self._stream.clip(
+            self._stream.seconds(first - before, whole)[None],
             drive=drive,
             drive_known=None if known is None or drive is None else ~known,
             given=given,
             known=known,
-            guidance=ask.guidance,
-            drive_guidance=ask.drive_guidance,
         )
-        return signal_to_pixels(self._generator.sample(told, self._sampler)[0, before : before + count]).cpu()
-
-    def _seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
-        return torch.tensor([float(n / self._ask.rate) for n in range(first, first + count)], dtype=torch.float64)
+        return signal_to_pixels(self._generator.sample(ask, self._sampler)[0, before : before + count]).cpu()
 
     def _pictures(self, drive: Drive, first: int, count: int) -> Float[Tensor, "time channels height width"]:
         """Driving pictures, of which those of the clip before are kept for an overlap."""
         begin = self._taken_from + (0 if self._taken is None else len(self._taken))
-        fresh, self._state = drive.at(self._seconds(begin, first + count - begin), self._state)
+        fresh, self._state = drive.at(self._stream.seconds(begin, first + count - begin), self._state)
         every = fresh if self._taken is None else torch.cat([self._taken, fresh])
         self._taken, self._taken_from = every[first - self._taken_from :].clone(), first
         return self._taken

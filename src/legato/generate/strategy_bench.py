@@ -32,6 +32,7 @@ from legato.generate.rolling import RollingWindow
 from legato.generate.strategies import (
     AllAtOnce,
     IndependentBatches,
+    LongAsk,
     OverlappingBatches,
     SlidingWindow,
     Strategy,
@@ -138,7 +139,8 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         if generator.words and any(word not in generator.words for word in SENTENCE.split()):
             told = StreamAsk(told.rate, seed=ask.seed, drive_guidance=told.drive_guidance)
         warm = WAYS[ask.way](replace(ask, window=RollingWindow(2, 2)))
-        list(warm.pieces(generator, told, 2, _led(generator, puppet, told.rate, Taken()) if driven else None))
+        led = _led(generator, puppet, told.rate, Taken()) if driven else None
+        list(warm.pieces(generator, LongAsk(told, 2, led)))
         reference = puppet.render([0.0], generator.height, generator.width)[0] if ask.reference else None
         parts = Parts(generator, watch)
         taken, judge = Taken(), PuppetJudge(puppet, generator.height, generator.width, told.rate, driven)
@@ -150,7 +152,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         latency = early = 0
         half: tuple[float, int] | None = None
         begun, began = time.monotonic(), time.process_time()
-        for piece in strategy.pieces(generator, told, ask.frames, drive, reference):
+        for piece in strategy.pieces(generator, LongAsk(told, ask.frames, drive, reference)):
             spent += time.monotonic() - begun
             worked += time.process_time() - began
             if not judge.count:

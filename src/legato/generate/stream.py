@@ -59,6 +59,27 @@ class StreamAsk:
         if not self.rate > 0:
             raise BadArgument(f"the rate is {float(self.rate):g} frames per second; expected more than 0")
 
+    def seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
+        """When frames are shown, by their numbers; those before the stream's first are negative."""
+        return torch.tensor([float(n / self.rate) for n in range(first, first + count)], dtype=torch.float64)
+
+    def clip(self, seconds: Float64[Tensor, "1 time"], **conditions: Any) -> Ask:
+        """An ask for some of its frames.
+
+        Args:
+            seconds: of each.
+            conditions: what else an `Ask` has: drive, given frames.
+        """
+        return Ask(
+            seconds,
+            [self.seed],
+            text=None if self.text is None else (self.text,),
+            labels=None if self.label is None else torch.tensor([self.label]),
+            guidance=self.guidance,
+            drive_guidance=self.drive_guidance,
+            **conditions,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class VideoStreamState:
@@ -90,10 +111,6 @@ class VideoStreamState:
     bridge: int
     shown: int
     start: Fraction
-
-    def time_of(self, number: int) -> Fraction:
-        """When a frame is shown, in seconds."""
-        return self.start + number / self.ask.rate
 
     @property
     def time_base(self) -> Fraction:
@@ -187,8 +204,7 @@ class VideoStream:
         self._objective = check_streams(generator)
         if drive is not None:
             drive_side_px(generator)
-        times = torch.arange(self.window.most_frames, dtype=torch.float64)[None]
-        told = self._told(Ask(times, seeds=[ask.seed]))
+        told = ask.clip(torch.arange(self.window.most_frames, dtype=torch.float64)[None])
         generator.check(told)
         self._read = generator.read(told)
 
@@ -248,7 +264,7 @@ class VideoStream:
             frames, decoder = self.generator.latents.decode_next(latents, before)
             decoded = signal_to_pixels(frames[0]).cpu()
         unseen = min(state.unseen, len(decoded))
-        ready = torch.cat([state.ready, decoded[unseen:]])
+        ready = torch.cat([state.ready, decoded[unseen:]]) if len(state.ready) else decoded[unseen:]
         return replace(state, decoder=decoder, ready=ready, unseen=state.unseen - unseen)
 
     def step_latents(
@@ -279,7 +295,8 @@ class VideoStream:
         if count is not None and count < 0:
             raise BadArgument(f"{count} frames; expected 0 or more")
         self._check(state)
-        made = 0
+        base, made = state.time_base, 0
+        first, interval = int(state.start / base), int(1 / (self.ask.rate * base))
         while count is None or made < count:
             while not len(state.ready):
                 if self._ended(state):
@@ -287,9 +304,8 @@ class VideoStream:
                 state = self.step(state)
             if self._ended(state):
                 return
-            base = state.time_base
-            frame = Frame(state.ready[0].clone(), int(state.time_of(state.shown) / base), base)
-            state = replace(state, ready=state.ready[1:].clone(), shown=state.shown + 1)
+            frame = Frame(state.ready[0].clone(), first + state.shown * interval, base)
+            state = replace(state, ready=state.ready[1:], shown=state.shown + 1)
             made += 1
             yield Made(frame, state)
 
@@ -357,28 +373,12 @@ class VideoStream:
             raise BadArgument(f"driving pictures are {tuple(pictures.shape[1:])}; this checkpoint takes {expected}")
         return pictures[None], kept
 
-    def _told(self, ask: Ask) -> Ask:
-        """An ask with what is streamed in it."""
-        one = self.ask
-        return replace(
-            ask,
-            text=None if one.text is None else (one.text,),
-            labels=None if one.label is None else torch.tensor([one.label]),
-            guidance=one.guidance,
-            drive_guidance=one.drive_guidance,
-        )
-
     def _telling(self, view: View) -> Denoiser:
         """The generator's denoiser for what is in view."""
-        ask = Ask(
-            view.seconds,
-            [self.ask.seed],
-            drive=view.drive,
-            drive_known=view.driven,
-            given=view.latents,
-            known=view.known,
+        ask = self.ask.clip(
+            view.seconds, drive=view.drive, drive_known=view.driven, given=view.latents, known=view.known
         )
-        made: Denoiser = self.generator.denoiser(self._told(ask), self._read)
+        made: Denoiser = self.generator.denoiser(ask, self._read)
         return made
 
     def _check(self, state: VideoStreamState) -> None:
