@@ -17,7 +17,7 @@ from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
 from legato.generate.storyboard import Key, Storyboard, between_keys, read_storyboard, refined_between_keys
 from legato.generate.work import counted
-from legato.motion.interpolate import LinearInterpolator
+from legato.motion.interpolate import Earlier, LinearInterpolator
 from legato.video import Timeline, open_video
 from legato.video.still import read_picture
 
@@ -156,7 +156,9 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     asked: list[int] = []
 
     class Counting:
-        def __call__(self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+        def __call__(
+            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], earlier: Earlier | None = None
+        ) -> torch.Tensor:
             asked.append(len(shares))
             return LinearInterpolator()(first, second, shares)
 
