@@ -189,8 +189,9 @@ def between_keys(
 
     def filled(part: tuple[Key | None, Key, Key, tuple[Fraction, ...]]) -> Tensor:
         before, a, b, inside = part
-        earlier = before and Earlier(before.picture, float((before.time - a.time) / (b.time - a.time)))
-        return interpolator(a.picture, b.picture, [float((at - a.time) / (b.time - a.time)) for at in inside], earlier)
+        span = b.time - a.time
+        earlier = None if before is None else Earlier(before.picture, float((before.time - a.time) / span))
+        return interpolator(a.picture, b.picture, [float((at - a.time) / span) for at in inside], earlier)
 
     return _timed(timeline, itertools.chain.from_iterable(mapped(filled, parts(), threads)))
 

@@ -99,7 +99,7 @@ class FlowInterpolator:
     """
 
     estimator: FlowEstimator = DisFlow("finest")  # noqa: RUF009 - immutable
-    past_estimator: FlowEstimator = DisFlow("medium")  # noqa: RUF009 - immutable
+    past_estimator: FlowEstimator = DisFlow("medium", 256)  # noqa: RUF009 - immutable
 
     def __call__(
         self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None

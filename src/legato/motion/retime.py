@@ -150,7 +150,9 @@ class _Gap:
         if inside and self.second is not None and not self.cut:
             begin, span = self.first.time, self.second.time - self.first.time
             spaced = [float((time - begin) / span) for time in inside]
-            earlier = self.before and Earlier(self.before.pixels, float((self.before.time - begin) / span))
+            earlier: Earlier | None = None
+            if self.before is not None:
+                earlier = Earlier(self.before.pixels, float((self.before.time - begin) / span))
             made = iter(interpolator(self.first.pixels, self.second.pixels, spaced, earlier))
         filled = []
         for time in times:
