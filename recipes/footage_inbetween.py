@@ -3,8 +3,9 @@
     python recipes/footage_inbetween.py cache --videos DIR [DIR ...]
     python recipes/footage_inbetween.py train
 
-`cache` takes two frames of a clip, 2 to 8 apart, and one or two between them, lets `FlowInterpolator` find out what it
-can, and keeps windows of all that; clips are read at 144 and at 288 rows, and never across a cut. Some are synthetic.
+`cache` takes two frames of a clip, 2 to 8 apart, one as far before them and one or two between them, lets
+`FlowInterpolator` find out what it can, and keeps windows of all that; clips are read at 144 and at 288 rows, and never
+across a cut. Some are synthetic.
 `train` goes on where it was stopped. Its loss is what is measured: the mean, over windows, of how many decibels the
 result is nearer to the true frame than that of flow alone; where it is further away, that counts twice, and so it
 does where it is further away than a cross-fade.
@@ -27,9 +28,8 @@ from rich.progress import track
 from torch import Tensor
 
 from legato.data.scenes import random_scene
-from legato.motion.flow import DisFlow
 from legato.motion.footage_refiner import FootageRefiner, clues_of, weights_of
-from legato.motion.interpolate import moving_pair
+from legato.motion.interpolate import Earlier, FlowInterpolator
 from legato.motion.moving import UNSEEN, Mixture, MovingPair
 from legato.motion.warp import places_of, sampled
 from legato.video import open_video
@@ -45,10 +45,10 @@ HELD_OUT = {
 CUTS = {"moviepy_big_buck_bunny_0_30": (283, 376, 551)}
 ROWS, COLUMNS = 144, 192  # of a window
 HEIGHTS = (144, 288)
-# bytes of a pixel: both pictures and the true one; motion as two float16; belief, sharpness, trust; where both are seen
-TRUE, MOTION, SHARES, SEEN = slice(6, 9), slice(9, 13), slice(13, 17), slice(17, 19)
-BACKWARDS = [3, 4, 5, 0, 1, 2, *range(6, 15), 16, 15, 18, 17]  # the same bytes with time reversed, but for signs
-SIGNS = [10, 12]  # what holds the sign of a float16 is its second byte
+# bytes of a pixel: both pictures and the true one; where to look in both, as float16; belief, sharpness, trust; where
+# both are seen
+TRUE, MOTIONS, SHARES, SEEN = slice(6, 9), slice(9, 17), slice(17, 21), slice(21, 23)
+BACKWARDS = [3, 4, 5, 0, 1, 2, 6, 7, 8, *range(13, 17), *range(9, 13), 17, 18, 20, 19, 22, 21]  # time reversed
 KEPT = 0.5  # of the corrections: by clips left out, that gains nearly as much as all, and risks less
 LEAST_SQUARE = 0.1 / 255**2  # a tenth of a squared grey level: what rounding hides
 
@@ -85,7 +85,7 @@ def window(
     for motion in mixture.motions:
         x, y = np.moveaxis(motion + places_of(rows, columns), -1, 0)
         seen.append(((x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)).astype(np.uint8))
-    motion = (mixture.motions[1] - mixture.motions[0]).astype(np.float16).view(np.uint8)
+    motion = np.dstack(mixture.motions).astype(np.float16).view(np.uint8)
     shares = np.rint(255 * np.dstack([mixture.moved, mixture.sharpness, *trust])).clip(0, 255).astype(np.uint8)
     whole = np.dstack([*pair.small, rows_of_pixels(true), motion, shares, *seen])
     most = columns - COLUMNS
@@ -114,6 +114,10 @@ def cache(folders: list[Path], out: Path, each: int, each_sign: int, scenes: int
         numbers = np.random.default_rng(zlib.crc32(path.stem.encode()))
         count = each_sign if path.parent.name == "signs" else each
         large = frames_of(path, max(HEIGHTS))
+
+        def cut_between(begin: int, end: int, name: str = path.stem) -> bool:
+            return any(begin < cut <= end for cut in CUTS.get(name, ()))
+
         for height in HEIGHTS:
             pictures = [shrunk(picture, height) for picture in large]
             for _ in range(count // len(HEIGHTS) // 2):
@@ -121,9 +125,11 @@ def cache(folders: list[Path], out: Path, each: int, each_sign: int, scenes: int
                 if len(pictures) <= stride:
                     continue
                 begin = int(numbers.integers(len(pictures) - stride))
-                if any(begin < cut <= begin + stride for cut in CUTS.get(path.stem, ())):
+                if cut_between(begin, begin + stride):
                     continue
-                pair = moving_pair(pictures[begin], pictures[begin + stride], DisFlow("finest"))
+                goes_on = begin >= stride and not cut_between(begin - stride, begin)
+                earlier = Earlier(pictures[begin - stride]) if goes_on else None
+                pair = FlowInterpolator().pair(pictures[begin], pictures[begin + stride], earlier)
                 for at in numbers.choice(np.arange(1, stride), min(2, stride - 1), replace=False).tolist():
                     keep(pair, pictures[begin + at], at / stride, path.stem)
     numbers = np.random.default_rng(0)
@@ -131,9 +137,10 @@ def cache(folders: list[Path], out: Path, each: int, each_sign: int, scenes: int
         drawn = torch.Generator().manual_seed(number)
         scene = random_scene(drawn, things=4, speed=float(numbers.uniform(0.2, 2.0)))
         share = float(numbers.uniform(0.1, 0.9))
-        times = [Fraction(1), 1 + Fraction(share).limit_denominator(100) / 10, Fraction(11, 10)]
-        first, true, second = scene.render([float(time) for time in times], ROWS, COLUMNS)
-        keep(moving_pair(first, second, DisFlow("finest")), true, float((times[1] - 1) * 10), "scenes")
+        times = [Fraction(9, 10), Fraction(1), 1 + Fraction(share).limit_denominator(100) / 10, Fraction(11, 10)]
+        before, first, true, second = scene.render([float(time) for time in times], ROWS, COLUMNS)
+        pair = FlowInterpolator().pair(first, second, Earlier(before))
+        keep(pair, true, float((times[2] - 1) * 10), "scenes")
     np.save(out / "windows.npy", np.stack(windows))
     (out / "windows.json").write_text(
         json.dumps({"edges": [[bool(e) for e in s] for s in edges], "shares": shares, "names": names})
@@ -170,8 +177,8 @@ class Places:
 
 def places_in(raw: np.ndarray, outside: np.ndarray, share: float, count: int, numbers: np.random.Generator) -> list:
     """Values of `Places` for one window, at places that need nothing from beyond it."""
-    path = np.ascontiguousarray(raw[..., MOTION]).view(np.float16).astype(np.float32)
-    motions = (path * np.float32(-share), path * np.float32(1 - share))
+    motions = np.dsplit(np.ascontiguousarray(raw[..., MOTIONS]).view(np.float16).astype(np.float32), 2)
+    motions = tuple(np.ascontiguousarray(motion) for motion in motions)
     pictures = tuple(np.ascontiguousarray(raw[..., n : n + 3]) for n in (0, 3))
     moved, sharpness, *trust = (
         np.ascontiguousarray(raw[..., n]).astype(np.float32) / np.float32(255) for n in range(SHARES.start, SHARES.stop)
@@ -206,9 +213,7 @@ def places_of_all(out: Path, count: int) -> Places:
     numbers = np.random.default_rng(0)
     columns: list[list[np.ndarray]] = [[] for _ in fields(Places)]
     for window, edges, share in zip(track(windows, "places"), told["edges"], told["shares"], strict=True):
-        reversed_ = window[..., BACKWARDS]
-        reversed_[..., SIGNS] ^= 128
-        for raw, at in ((window, share), (reversed_, 1 - share)):
+        for raw, at in ((window, share), (window[..., BACKWARDS], 1 - share)):
             for column, value in zip(columns, places_in(raw, ~np.array(edges), at, count, numbers), strict=True):
                 column.append(value)
     return Places(*(torch.from_numpy(np.stack(column)) for column in columns))

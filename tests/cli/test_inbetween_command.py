@@ -17,7 +17,7 @@ from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
 from legato.generate.storyboard import Key, Storyboard, between_keys, read_storyboard, refined_between_keys
 from legato.generate.work import counted
-from legato.motion.interpolate import LinearInterpolator
+from legato.motion.interpolate import Earlier, LinearInterpolator
 from legato.video import Timeline, open_video
 from legato.video.still import read_picture
 
@@ -154,10 +154,14 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
 @pytest.mark.parametrize("threads", [1, 2])
 def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     asked: list[int] = []
+    told: list[float | None] = []
 
     class Counting:
-        def __call__(self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+        def __call__(
+            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], earlier: Earlier | None = None
+        ) -> torch.Tensor:
             asked.append(len(shares))
+            told.append(earlier and earlier.share)
             return LinearInterpolator()(first, second, shares)
 
     board = Storyboard(tuple(Key(Fraction(n), PICTURES[n]) for n in range(4)))
@@ -167,6 +171,7 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     assert sum(asked) <= 8 * (threads + 1)
     frames = [first, *coming]
     assert [frame.time for frame in frames] == [Fraction(n, 20) for n in range(61)]
+    assert sorted(told, key=str) == [-1.0] * 6 + [None] * 3  # the key before, where there is one
     assert all(torch.equal(frames[20 * n].pixels, PICTURES[n]) for n in range(4))
     with pytest.raises(BadArgument, match="a frame at 4 s lies outside the storyboard, which goes from 0 to 3 s"):
         between_keys(board, Timeline.from_seconds([0, 4]), Counting())

@@ -1,5 +1,6 @@
 """Pictures between pictures."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from legato.errors import BadArgument
 from legato.motion.interpolate import (
+    Earlier,
     FlowInterpolator,
     Interpolator,
     LinearInterpolator,
@@ -80,6 +82,10 @@ def test_times_outside_and_other_sizes_are_refused() -> None:
         LinearInterpolator()(first.pixels, second.pixels, [1.2])
     with pytest.raises(BadArgument, match="one size"):
         FlowInterpolator()(first.pixels, second.pixels[:, :60], [0.5])
+    with pytest.raises(BadArgument, match="one size"):
+        FlowInterpolator()(first.pixels, second.pixels, [0.5], Earlier(first.pixels[:, :60]))
+    with pytest.raises(BadArgument, match="not before the first"):
+        LinearInterpolator()(first.pixels, second.pixels, [0.5], Earlier(first.pixels, 0.0))
 
 
 def scenes_error(seed: int, speed: float, share: float, size_px: tuple[int, int]) -> dict[str, float]:
@@ -121,12 +127,52 @@ def test_noise_without_motion_is_averaged() -> None:
     assert off["FlowInterpolator"] < 1.1 * off["LinearInterpolator"], off
 
 
+def panned(columns: Sequence[int], size_px: tuple[int, int] = (120, 200)) -> list[torch.Tensor]:
+    """Views of a soft pattern from these columns on, none over 40."""
+    rows = torch.rand((1, 3, 30, 60), generator=torch.Generator().manual_seed(1))
+    wide = torch.nn.functional.interpolate(rows, size=(size_px[0], size_px[1] + 40), mode="bicubic")[0]
+    return [wide.clamp(0, 1).mul(255)[:, :, n : n + size_px[1]].round().to(torch.uint8) for n in columns]
+
+
+def off(made: torch.Tensor, true: torch.Tensor) -> float:
+    """Mean square difference, without a margin of what comes into view."""
+    return float((made.float() - true.float())[..., 40:-40].square().mean())
+
+
+@pytest.mark.parametrize(("columns", "share"), [((8, 8, 14, 24), -1.0), ((0, 4, 12, 24), -0.5), ((12, 0, 8, 20), -2.0)])
+@pytest.mark.parametrize("size_px", [(120, 200), (360, 800)])  # as it is, and on a coarser grid
+def test_what_speeds_up_is_where_it_is_at_that_time(
+    columns: tuple[int, ...], share: float, size_px: tuple[int, int]
+) -> None:
+    """A view that pans: where it is before, at the first, in the middle, and at the second picture."""
+    before, first, middle, second = panned(columns, size_px)
+    even, bent = (FlowInterpolator()(first, second, [0.5], e)[0] for e in (None, Earlier(before, share)))
+    assert off(bent, middle) < 0.5 * off(even, middle)
+
+
+def test_what_goes_on_as_it_did_goes_straight() -> None:
+    before, first, middle, second = panned((0, 10, 15, 20))
+    even, bent = (FlowInterpolator()(first, second, [0.5], e)[0] for e in (None, Earlier(before)))
+    assert off(bent, middle) < off(even, middle) + 0.5
+
+
+@pytest.mark.parametrize("share", [-3.0, -0.1])
+def test_a_picture_of_long_ago_or_just_now_tells_nothing(share: float) -> None:
+    before, first, second = panned((8, 8, 24))
+    alone, told = (FlowInterpolator()(first, second, [0.5], e) for e in (None, Earlier(before, share)))
+    assert torch.equal(alone, told)
+
+
+def test_an_earlier_picture_of_something_else_hardly_matters() -> None:
+    first, middle, second = panned((0, 5, 10))
+    other = panned((0,))[0].flip(-1).roll(1, 0)
+    told = FlowInterpolator()(first, second, [0.5], Earlier(other))[0]
+    assert off(told, middle) < 0.001 * off(LinearInterpolator()(first, second, [0.5])[0], middle)
+
+
 def test_what_comes_into_view_is_taken_from_the_picture_that_shows_it() -> None:
     """A view that pans: at the left edge only the first picture knows what is there, at the right only the second."""
-    numbers = torch.Generator().manual_seed(1)
-    rows = torch.rand((1, 3, 30, 60), generator=numbers)
-    wide = torch.nn.functional.interpolate(rows, size=(120, 240), mode="bicubic")[0].clamp(0, 1).mul(255)
-    view = [wide[:, :, n : n + 200].round().to(torch.uint8) for n in (0, 10, 20)]
+    view = panned((0, 10, 20))
     middle = FlowInterpolator()(view[0], view[2], [0.5])[0]
     faded = LinearInterpolator()(view[0], view[2], [0.5])[0]
     for edge in (slice(0, 10), slice(190, 200)):

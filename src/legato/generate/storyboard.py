@@ -18,7 +18,7 @@ from legato.errors import BadArgument
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.refine import Refinement
 from legato.generate.samplers import MultiLevel
-from legato.motion.interpolate import Interpolator
+from legato.motion.interpolate import Earlier, Interpolator
 from legato.video import Frame, Timeline
 from legato.video.prefetch import mapped
 from legato.video.still import read_picture
@@ -181,15 +181,17 @@ def between_keys(
             f"{float(keys[0].time):g} to {float(keys[-1].time):g} s"
         )
 
-    def parts() -> Iterator[tuple[Key, Key, tuple[Fraction, ...]]]:
-        for a, b in itertools.pairwise(keys):
+    def parts() -> Iterator[tuple[Key | None, Key, Key, tuple[Fraction, ...]]]:
+        for before, a, b in zip((None, *keys), keys, keys[1:], strict=False):
             find = bisect_right if b is keys[-1] else bisect_left
             begin, end = bisect_left(times, a.time), find(times, b.time)
-            yield from ((a, b, times[n : min(n + AT_ONCE, end)]) for n in range(begin, end, AT_ONCE))
+            yield from ((before, a, b, times[n : min(n + AT_ONCE, end)]) for n in range(begin, end, AT_ONCE))
 
-    def filled(part: tuple[Key, Key, tuple[Fraction, ...]]) -> Tensor:
-        a, b, inside = part
-        return interpolator(a.picture, b.picture, [float((at - a.time) / (b.time - a.time)) for at in inside])
+    def filled(part: tuple[Key | None, Key, Key, tuple[Fraction, ...]]) -> Tensor:
+        before, a, b, inside = part
+        span = b.time - a.time
+        earlier = None if before is None else Earlier(before.picture, float((before.time - a.time) / span))
+        return interpolator(a.picture, b.picture, [float((at - a.time) / span) for at in inside], earlier)
 
     return _timed(timeline, itertools.chain.from_iterable(mapped(filled, parts(), threads)))
 

@@ -17,8 +17,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
-from legato.motion.flow import DisFlow, FlowEstimator
-from legato.motion.interpolate import along_flow
+from legato.motion.interpolate import Earlier, FlowInterpolator
 from legato.motion.moving import Mixture, MovingPair
 from legato.motion.warp import Field, places_of, sampled
 from legato.nn import load_folder
@@ -147,15 +146,17 @@ class RefinedInterpolator:
 
     Args:
         refiner: on the CPU.
-        estimator: of the flow between the two pictures.
+        flow: what it corrects.
     """
 
     refiner: FootageRefiner
-    estimator: FlowEstimator = DisFlow("finest")  # noqa: RUF009 - immutable
+    flow: FlowInterpolator = FlowInterpolator()  # noqa: RUF009 - immutable
 
-    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
+    def __call__(
+        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+    ) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        return along_flow(first, second, shares, self.estimator, self._mixture)
+        return self.flow.mixed(first, second, shares, earlier, self._mixture)
 
     @torch.inference_mode()
     def _mixture(self, pair: MovingPair, share: float) -> Mixture:

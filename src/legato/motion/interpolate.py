@@ -18,30 +18,49 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.flow import DisFlow, FlowEstimator
-from legato.motion.moving import Mixture, MovingPair
-from legato.motion.warp import places_of, sampled_at
+from legato.motion.moving import Mixture, MovingPair, Past
+from legato.motion.warp import Field, places_of, sampled_at
 from legato.video.frames import Frame, Frames
 from legato.video.pixels import rows_of_pixels
 
-__all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "SimpleFlowInterpolator", "between"]
+__all__ = ["Earlier", "FlowInterpolator", "Interpolator", "LinearInterpolator", "SimpleFlowInterpolator", "between"]
 
 Picture = UInt8[Tensor, "3 height width"]
 Image = Float32[np.ndarray, "rows columns 3"]
 Other = UInt8[Tensor, "3 other_height other_width"]  # its size is checked with a message
 Pictures = UInt8[Tensor, "time 3 height width"]
 
+# Further or nearer in time than this, on the scale of shares, a picture tells little of how motion changes.
+LONG_AGO, JUST_NOW = -2.0, -0.5
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A picture of the same shot before the two that others go between: it shows how motion changes.
+
+    Attributes:
+        picture: RGB, of their size.
+        share: when, on the scale of shares: -1 if all three are evenly spaced.
+    """
+
+    picture: Other
+    share: float = -1.0
+
 
 @runtime_checkable
 class Interpolator(Protocol):
     """Anything that fills in pictures between two."""
 
-    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
+    def __call__(
+        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+    ) -> Pictures:
         """Pictures at shares of the way from `first` to `second`.
 
         Args:
             first: RGB, `uint8 (3, height, width)`.
             second: RGB of the same size.
             shares: each from 0 to 1.
+            earlier: what was before, for those who have a use for it.
 
         Raises:
             BadArgument: sizes differ, or a share is out of range.
@@ -53,9 +72,11 @@ class Interpolator(Protocol):
 class LinearInterpolator:
     """Cross-fade: exact for light that changes, a double exposure for things that move."""
 
-    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
+    def __call__(
+        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+    ) -> Pictures:
         """Weighted means of the two pictures; see `Interpolator`."""
-        check_pair(first, second, shares)
+        check_pair(first, second, shares, earlier)
         a, b = (rows_of_pixels(picture).astype(np.float32) for picture in (first, second))
         return in_between(first, second, shares, lambda share: a + (b - a) * np.float32(share))
 
@@ -70,40 +91,52 @@ class FlowInterpolator:
     sharply, and softly where they do not. Where moving them hardly made them agree better, and where nothing moves by a
     pixel, the place is cross-faded as by `LinearInterpolator`.
 
+    An earlier picture bends the way from straight lines to parabolas, and motion that changes much is believed less.
+
     Args:
         estimator: of the flow between the two pictures.
+        past_estimator: of the flow to an earlier one; it is smoothed, and need not be sharp.
     """
 
     estimator: FlowEstimator = DisFlow("finest")  # noqa: RUF009 - immutable
+    past_estimator: FlowEstimator = DisFlow("medium", 256)  # noqa: RUF009 - immutable
 
-    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
+    def __call__(
+        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+    ) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        return along_flow(first, second, shares, self.estimator, MovingPair.mixture)
+        return self.mixed(first, second, shares, earlier, MovingPair.mixture)
+
+    def mixed(
+        self,
+        first: Picture,
+        second: Other,
+        shares: Sequence[float],
+        earlier: Earlier | None,
+        mixture: Callable[[MovingPair, float], Mixture],
+    ) -> Pictures:
+        """Pictures along the flow, put together as `mixture` says; see `Interpolator`."""
+        check_pair(first, second, shares, earlier)
+        pair = self.pair(first, second, earlier) if any(0 < share < 1 for share in shares) else None
+
+        def along(share: float) -> Image:
+            assert pair is not None
+            return pair.picture(mixture(pair, share))
+
+        return in_between(first, second, shares, along)
+
+    def pair(self, first: Picture, second: Picture, earlier: Earlier | None = None) -> MovingPair:
+        """Two pictures with the flow between them both ways, and that to an earlier one if it tells something."""
+        forward, backward = (_field(self.estimator(a, b)) for a, b in ((first, second), (second, first)))
+        past: Past | None = None
+        if earlier is not None and LONG_AGO <= earlier.share <= JUST_NOW:
+            flow = _field(self.past_estimator(first, earlier.picture))
+            past = Past(rows_of_pixels(earlier.picture), flow, earlier.share)
+        return MovingPair(rows_of_pixels(first), rows_of_pixels(second), forward, backward, past)
 
 
-def along_flow(
-    first: Picture,
-    second: Other,
-    shares: Sequence[float],
-    estimator: FlowEstimator,
-    mixture: Callable[[MovingPair, float], Mixture],
-) -> Pictures:
-    """Pictures along the flow, put together as `mixture` says; see `Interpolator`."""
-    check_pair(first, second, shares)
-    pair = moving_pair(first, second, estimator) if any(0 < share < 1 for share in shares) else None
-
-    def along(share: float) -> Image:
-        assert pair is not None
-        return pair.picture(mixture(pair, share))
-
-    return in_between(first, second, shares, along)
-
-
-def moving_pair(first: Picture, second: Picture, estimator: FlowEstimator) -> MovingPair:
-    """Two pictures with the flow between them both ways."""
-    flows = [estimator(a, b) for a, b in ((first, second), (second, first))]
-    forward, backward = (np.ascontiguousarray(flow.permute(1, 2, 0).cpu().numpy()) for flow in flows)
-    return MovingPair(rows_of_pixels(first), rows_of_pixels(second), forward, backward)
+def _field(flow: Tensor) -> Field:
+    return np.ascontiguousarray(flow.permute(1, 2, 0).cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -120,14 +153,15 @@ class SimpleFlowInterpolator:
 
     estimator: FlowEstimator = DisFlow("medium")  # noqa: RUF009 - immutable
 
-    def __call__(self, first: Picture, second: Other, shares: Sequence[float]) -> Pictures:
+    def __call__(
+        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+    ) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        check_pair(first, second, shares)
+        check_pair(first, second, shares, earlier)
         images = [rows_of_pixels(picture).astype(np.float32) for picture in (first, second)]
         flows = []
         if any(0 < share < 1 for share in shares):
-            pairs = ((first, second), (second, first))
-            flows = [self.estimator(a, b).permute(1, 2, 0).cpu().numpy() for a, b in pairs]
+            flows = [_field(self.estimator(a, b)) for a, b in ((first, second), (second, first))]
         height, width = first.shape[-2:]
 
         def along(share: float) -> Image:
@@ -186,10 +220,13 @@ def _common(times: Sequence[Fraction]) -> int:
     return math.lcm(*(time.denominator for time in times))
 
 
-def check_pair(first: Tensor, second: Tensor, shares: Sequence[float]) -> None:
+def check_pair(first: Tensor, second: Tensor, shares: Sequence[float], earlier: Earlier | None = None) -> None:
     """Raise `BadArgument` where sizes differ or a share is out of range; see `Interpolator`."""
-    if first.shape != second.shape:
-        raise BadArgument(f"the pictures are {tuple(first.shape)} and {tuple(second.shape)}; expected one size")
+    for other in (second, *([earlier.picture] if earlier else [])):
+        if first.shape != other.shape:
+            raise BadArgument(f"the pictures are {tuple(first.shape)} and {tuple(other.shape)}; expected one size")
+    if earlier and earlier.share >= 0:
+        raise BadArgument(f"share {earlier.share} of an earlier picture is not before the first one, at 0")
     for share in shares:
         if not 0 <= share <= 1:
             raise BadArgument(f"share {share} does not lie between 0 (the first picture) and 1 (the second)")

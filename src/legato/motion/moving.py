@@ -1,8 +1,8 @@
 """Two pictures and what moves between them: where to look in each, and how much of each to take.
 
-`MovingPair` throws optical flow forward to a time in between and says, on a coarse grid, how a picture there is to be
-put together: a `Mixture`. It then puts it together from the pictures at their full size. The two are apart so that a
-network may correct the first.
+`MovingPair` throws optical flow forward to a time in between, along curves where it knows what was before, and says, on
+a coarse grid, how a picture there is to be put together: a `Mixture`. It then puts it together from the pictures at
+their full size. The two are apart so that a network may correct the first.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from legato.motion.warp import Field, places_of, sampled, sampled_at
 
-__all__ = ["Mixture", "MovingPair"]
+__all__ = ["Mixture", "MovingPair", "Past"]
 
 Bytes = UInt8[np.ndarray, "rows columns 3"]
 Image = Float32[np.ndarray, "rows columns 3"]
@@ -24,6 +24,9 @@ UNLIKE_LEVELS = 10.0  # grey levels of difference at which a match counts for a 
 LEAST_WEIGHT = 1e-3  # under it a place counts as one where nothing has landed
 AGREE_SHARE, SHARP_SHARE = 1 / 17, 1 / 51  # of the longer side: what is looked at around a place
 LEFT_WEIGHT = 2.0  # of the square of what moving leaves, beside that of the difference as it is
+BENT_SHARE = 0.75  # of the change of motion: the rest is what noise and jerks pretend
+BENT_WEIGHT = 0.25  # of its square, beside that of the motion
+UNSURE = 0.2  # trust in the past under which motion counts as even
 NOISE_LEVELS = 2.0  # grey levels of difference under which there is little to explain
 HOPELESS_LEVELS = 30.0  # grey levels of difference left at which moving is believed half as much
 SHARP_LEVELS = 8.0  # grey levels of difference at which sampling is a third sharp
@@ -52,6 +55,21 @@ class Mixture:
     sharpness: Plane
 
 
+@dataclass(frozen=True)
+class Past:
+    """A picture before the first of a pair.
+
+    Attributes:
+        picture: RGB, channels last.
+        flow: from the first picture of the pair to it, in pixels.
+        share: when, on a scale where the pair is at 0 and 1: -1 if all three are evenly spaced.
+    """
+
+    picture: Bytes
+    flow: Field
+    share: float
+
+
 class MovingPair:
     """Two pictures, and what moves between them, on a grid of at most `GRID_SIDE_PX` where pixels need not count.
 
@@ -60,9 +78,10 @@ class MovingPair:
         second: of the same size.
         forward: flow from the first to the second, in pixels.
         backward: the other way.
+        past: what was before; None: motion counts as even.
     """
 
-    def __init__(self, first: Bytes, second: Bytes, forward: Field, backward: Field) -> None:
+    def __init__(self, first: Bytes, second: Bytes, forward: Field, backward: Field, past: Past | None = None) -> None:
         self.pictures = (first, second)
         self.height, self.width = first.shape[:2]
         scale = min(GRID_SIDE_PX / max(self.height, self.width), 1.0)
@@ -74,13 +93,20 @@ class MovingPair:
         self.agree_px = self._odd(AGREE_SHARE)
         self.sharp_px = self._odd(SHARP_SHARE)
         self.apart = _difference(*self.small)
+        self.bend = None if past is None else self._bend(past)
 
     def mixture(self, share: float) -> Mixture:
         """What optical flow alone makes of a share of the way."""
         motion = self._motion(share)
         motions = (motion * np.float32(-share), motion * np.float32(1 - share))
+        bent: Plane | float = 0.0
+        if self.bend is not None:
+            bend = sampled(self.bend, motions[0])
+            aside = bend * np.float32(BENT_SHARE * share * (1 - share) / 2)
+            motions = (motions[0] + aside, motions[1] + aside)
+            bent = np.square(bend).sum(-1) / np.square(np.linalg.norm(motion, axis=-1) + 1)
         first, second = (sampled(small, way) for small, way in zip(self.small, motions, strict=True))
-        moved, sharpness = self._judged(first, second, motion, motions)
+        moved, sharpness = self._judged(first, second, motion, motions, bent)
         near = np.full(self.grid, 1 - share, dtype=np.float32)
         return Mixture(motions, near, near, moved, sharpness)
 
@@ -127,14 +153,29 @@ class MovingPair:
         unlike = _mean(cv2.blur(cv2.absdiff(self.small[side], sampled(self.small[1 - side], flow)), (3, 3)))
         return np.asarray(np.exp(-unlike / UNLIKE_LEVELS) * (np.exp(-strayed) + np.float32(1e-3)), dtype=np.float32)
 
-    def _judged(self, first: Bytes, second: Bytes, motion: Field, motions: tuple[Field, Field]) -> tuple[Plane, Plane]:
+    def _bend(self, past: Past) -> Field:
+        """By how much the motion of what is where in the first picture changes from one pair to the next, in cells.
+
+        A parabola through three places (Xu et al. 2019, "Quadratic video interpolation", equations 2 to 4).
+        """
+        picture, flow = self._on_grid(past.picture), self._on_grid(past.flow) / self.per_cell
+        unlike = _mean(cv2.blur(cv2.absdiff(self.small[0], sampled(picture, flow)), (3, 3)))
+        trust = self.trust[0] * np.exp(-unlike / UNLIKE_LEVELS)
+        bend = (flow - self.flows[0] * np.float32(past.share)) * np.float32(2 / (past.share**2 - past.share))
+        around, known = (cv2.blur(x, (self.agree_px, self.agree_px)) for x in (bend * trust[..., None], trust))
+        return np.asarray(around / (known[..., None] + UNSURE), dtype=np.float32)
+
+    def _judged(
+        self, first: Bytes, second: Bytes, motion: Field, motions: tuple[Field, Field], bent: Plane | float
+    ) -> tuple[Plane, Plane]:
         """For each cell of the grid how far moving is believed, and how sharp the result may be; 0 to 1."""
         difference = _difference(first, second)
         both = self._in_both(motions)
         apart, left, shown = (_blurred(plane, self.agree_px) for plane in (self.apart, difference * both, both))
         left /= shown + np.float32(0.01)  # beyond an edge of one picture the other one is believed
         # Of two guesses with errors of their own the best mixture weighs by inverse squares.
-        pays = 1 / (1 + LEFT_WEIGHT * np.square(left / (apart + np.float32(0.01))))
+        # What moves unevenly is elsewhere than where both pictures agree that it is.
+        pays = 1 / (1 + LEFT_WEIGHT * np.square(left / (apart + np.float32(0.01))) + BENT_WEIGHT * bent)
         pays /= 1 + np.square(np.square(left / HOPELESS_LEVELS))
         pays *= 1 - np.exp(-apart / NOISE_LEVELS)  # noise and soft light look like motion, and stay where they are
         squared = np.square(motion * self.per_cell).sum(-1)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from legato.errors import BadArgument
 from legato.motion.cuts import CutDetector
-from legato.motion.interpolate import FlowInterpolator, Interpolator
+from legato.motion.interpolate import Earlier, FlowInterpolator, Interpolator
 from legato.video.frames import Frame
 from legato.video.prefetch import mapped
 
@@ -49,7 +49,7 @@ def retimed(
     window_frames: int = 3,
     threads: int = 1,
 ) -> Iterator[Retimed]:
-    """Frames at other times, and where each is from; at most `window_frames + threads + 2` source frames are held.
+    """Frames at other times, and where each is from; at most `window_frames + threads + 4` source frames are held.
 
     A time is a source frame's if it lies within half a tick of the source's time base, and within half a
     millisecond: files that round their times do not turn a frame into a mixture.
@@ -128,6 +128,7 @@ class _Gap:
     """From one source frame up to the next, or up to the end of the video.
 
     Attributes:
+        before: the frame before the first, if it is of the same shot.
         first: the frame at the start.
         second: the one at the end, if it is in reach: None at the end of the video.
         cut: whether the second begins a shot.
@@ -135,6 +136,7 @@ class _Gap:
         end: the first time that does not.
     """
 
+    before: Frame | None
     first: Frame
     second: Frame | None
     cut: bool
@@ -146,8 +148,12 @@ class _Gap:
         inside = [time for time in times if self._is_between(time)]
         made = iter(())
         if inside and self.second is not None and not self.cut:
-            spaced = [float((time - self.first.time) / (self.second.time - self.first.time)) for time in inside]
-            made = iter(interpolator(self.first.pixels, self.second.pixels, spaced))
+            begin, span = self.first.time, self.second.time - self.first.time
+            spaced = [float((time - begin) / span) for time in inside]
+            earlier: Earlier | None = None
+            if self.before is not None:
+                earlier = Earlier(self.before.pixels, float((self.before.time - begin) / span))
+            made = iter(interpolator(self.first.pixels, self.second.pixels, spaced, earlier))
         filled = []
         for time in times:
             if not self._is_between(time):
@@ -171,15 +177,25 @@ def _gaps(
     """The gaps of a video, the last one being the time that its last frame lasts."""
     before: Frame | None = None
     first: Frame | None = None
+    begins_shot = True
     for second, cut in _settled(frames, cuts, window_frames):
         if first is not None:
             if second.time <= first.time:
                 raise BadArgument(f"{second} does not come after {first}; give frames in order of their times")
-            yield _Gap(first, second, cut, first.time - _rounding(first), second.time - _rounding(second))
-        before, first = first, second
+            yield _Gap(
+                None if begins_shot else before,
+                first,
+                second,
+                cut,
+                first.time - _rounding(first),
+                second.time - _rounding(second),
+            )
+        before, first, begins_shot = first, second, cut or first is None
     if first is None:
         raise BadArgument("there are no frames to retime; give at least one")
-    yield _Gap(first, None, False, first.time - _rounding(first), end_of(first, before, declared) - _rounding(first))
+    yield _Gap(
+        None, first, None, False, first.time - _rounding(first), end_of(first, before, declared) - _rounding(first)
+    )
 
 
 def _settled(frames: Iterable[Frame], cuts: CutDetector | None, window_frames: int) -> Iterator[tuple[Frame, bool]]:
