@@ -148,6 +148,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         strategy = WAYS[ask.way](ask)
         boundaries = strategy.boundaries(ask.frames, generator.latents.stride_frames)
         watch.start()
+        watch.begin("conditioning")
         spent = worked = first = 0.0
         latency = early = 0
         half: tuple[float, int] | None = None
