@@ -22,7 +22,7 @@ from legato.generate.latents import load_latents
 
 KINDS = ("line", "line", "bounce", "swing", "turn")
 SOURCES = {
-    "physics": ("physics", Physics(64, 1024, (32,), (30.0, 60.0), uneven=0.4, unknown=0.0, kinds=KINDS, seed=1)),
+    "physics": ("physics", Physics(64, 992, (31,), (30.0, 60.0), uneven=0.4, unknown=0.0, kinds=KINDS, seed=1)),
     "puppets": ("puppets", Puppets(64, 576, (48,), (0.8, 3.2), drive=1.0, drive_px=16, anywhere=False, seed=2)),
     "sentences": ("puppets", Puppets(64, 576, (48,), whole=True, most_signs=2, drive=1.0, drive_px=16, seed=7)),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),

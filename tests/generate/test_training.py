@@ -14,7 +14,7 @@ from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
 from legato.generate.checkpoints import last_checkpoint, start_from
-from legato.generate.loss import dispersive_loss, frame_errors, motion_weights
+from legato.generate.loss import MOTIONS, dispersive_loss, frame_errors, motion_weights
 from legato.generate.objectives import random_known
 from legato.generate.training import Progress, Training, train
 
@@ -274,20 +274,51 @@ def test_a_percent_of_the_speed_weighs_the_same_at_any_frame_rate(recipe: Path, 
     assert relative[0].loss != plain[0].loss
 
 
+def test_motion_counts_by_what_a_sampler_makes_of_its_error() -> None:
+    seconds = torch.arange(16, dtype=torch.float64).expand(2, 16) / 30
+    numbers = torch.Generator().manual_seed(3)
+    way = (seconds - seconds.mean(1, keepdim=True)).float()[:, :, None, None, None]
+    line = torch.randn(1, 1, 8, 4, 4, generator=numbers) * way
+    spread = float(line.var(1, correction=0).mean()) * line[0].numel() / MOTIONS  # motion is a normal direction of it
+
+    def sampled(slowed_at: float) -> float:
+        """A sampler's result on that direction from noise of 1, a hundredth too slow at one level."""
+        steps, x = 4000, torch.ones((), dtype=torch.float64)
+        for step in range(steps):
+            level, after = 1 - step / steps, 1 - (step + 1) / steps
+            clean = (1 - level) * spread / ((1 - level) ** 2 * spread + level**2) * x
+            error = 0.01 if step == round((1 - slowed_at) * steps) else 0.0
+            x = x + (x - (clean - error)) / level * (after - level)
+        return float(x)
+
+    levels, straight = (0.9, 0.5), sampled(2.0)
+    lost = [level * (straight - sampled(level)) for level in levels]  # of errors of one size in what is said clean
+    weights = [float(motion_weights(line, seconds, torch.full((2,), level))[0]) for level in levels]
+    assert weights[0] / weights[1] == pytest.approx((lost[0] / lost[1]) ** 2, rel=0.02)
+
+
 def test_motion_that_is_too_slow_counts_as_often_as_asked_and_all_else_once() -> None:
-    seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.5]], dtype=torch.float64)
-    counts = torch.tensor([[True, True, True, True, False]])
-    lever = seconds.float() - float(seconds[counts].mean())
-    slow, rest = 0.3 * lever, torch.tensor([[1.0, 1.0, 1.0, 1.0, 50.0]])
+    seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.5, 0.6, 0.7]], dtype=torch.float64)
+    counts = torch.tensor([[True] * 6 + [False]])
+    lever = seconds - float(seconds[counts].mean())
+    slow = torch.stack([0.3 * lever, lever**2, lever**3]).float()  # speeds, accelerations, and how they change
+    slow = slow - slow[:, :, counts[0]].mean(-1, keepdim=True)
+    slow[:, :, 6] = 50.0  # whatever is said of it
+    basis = torch.stack([torch.ones(6), *(lever[0, :6] ** n for n in (1, 2, 3))]).double()
+    rest = torch.full((1, 7), 50.0)
+    rest[0, :6] = torch.linalg.svd(basis).Vh[-1].float()  # at right angles to them all
+    rest[0, :6] += 1.0  # and a constant
 
     def errors(error: torch.Tensor, motion: float | None) -> torch.Tensor:
         weights = None if motion is None else torch.tensor([motion])
         return frame_errors(error[:, :, None, None, None], seconds, counts, weights)[counts]
 
-    torch.testing.assert_close(errors(slow, 7.0), 7 * errors(slow, None))
-    torch.testing.assert_close(errors(rest, 7.0), errors(rest, None))
-    torch.testing.assert_close(errors(slow + rest, 7.0).mean(), (errors(slow, 7.0) + errors(rest, None)).mean())
-    torch.testing.assert_close(errors(slow + rest, 1.0).mean(), errors(slow + rest, None).mean())
+    for part in slow:
+        torch.testing.assert_close(errors(part, 7.0), 7 * errors(part, None), rtol=1e-4, atol=1e-6)
+        both = errors(part, 7.0) + errors(rest, None)
+        torch.testing.assert_close(errors(part + rest, 7.0).mean(), both.mean(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(errors(part + rest, 1.0).mean(), errors(part + rest, None).mean())
+    torch.testing.assert_close(errors(rest, 7.0), errors(rest, None), rtol=1e-4, atol=1e-6)
 
 
 def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:

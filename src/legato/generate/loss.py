@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from legato.data.batch import NO_LABEL, ClipBatch
 from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
-from legato.generate.objectives import NoiseLevels, Objective, framewise, masked_mean
+from legato.generate.objectives import NoiseLevels, Objective, masked_mean
 
 __all__ = ["conditions_of", "dispersive_loss", "encoded", "frame_errors", "motion_weights", "step_loss"]
+
+MOTIONS = 10  # directions that a clip's motion is about even in: where from and where to, of a few things
 
 
 def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float = 0.5) -> Float[Tensor, ""]:
@@ -26,7 +28,10 @@ def dispersive_loss(features: Float[Tensor, "batch *shape"], temperature: float 
 
 
 def motion_weights(
-    clean: Float[Tensor, "batch time *shape"], seconds: Float64[Tensor, "batch time"], alike: float = 0.15
+    clean: Float[Tensor, "batch time *shape"],
+    seconds: Float64[Tensor, "batch time"],
+    noise: Float[Tensor, " batch"] | None = None,
+    alike: float = 0.15,
 ) -> Float[Tensor, " batch"]:
     """How much more the motion of each clip should count, by how much the batch's others of about its span change.
 
@@ -34,9 +39,14 @@ def motion_weights(
     rates hardly count without weights. A clip's own change has no part in its weight: clips that change less than they
     could would be learned as what counts more, and motion would shrink.
 
+    What is wrong where there is much noise is grown by all steps that follow it: a direction in which clips differ
+    s times as much as noise does is grown, from noise level l down, by 1 / sqrt((1 - l)^2 + (l / s)^2), as a
+    flow between two normal distributions does. Of motion s is large, since it moves many values at once.
+
     Args:
         clean: clips.
         seconds: of each frame.
+        noise: level that each clip is seen at; motion counts the same at all where it is None.
         alike: spans are alike whose logarithms differ by about so much.
     """
     change = clean.float().var(1, correction=0).flatten(1).mean(1)
@@ -44,7 +54,12 @@ def motion_weights(
     near = (-0.5 * ((span[:, None] - span) / alike).square()).exp().to(change)
     near = (near + 1e-3).fill_diagonal_(1e-9)  # all others, where none is alike; itself, where there is no other
     usual = (near @ change) / near.sum(1)
-    return change.mean() / usual.clamp_min(0.01 * change.mean()).clamp_min(1e-8)
+    usual = usual.clamp_min(0.01 * change.mean()).clamp_min(1e-8)
+    weights = change.mean() / usual
+    if noise is None:
+        return weights
+    spread = usual * clean[0].numel() / MOTIONS
+    return weights / ((1 - noise).square() + noise.square() / spread)
 
 
 def frame_errors(
@@ -59,19 +74,28 @@ def frame_errors(
         error: of what was said.
         seconds: of each frame.
         counts: frames whose error counts.
-        motion: how often the slope of the line through a clip's errors counts: motion that is a tenth too slow is a
-            hardly larger error than none, and lies in that slope.
+        motion: how often the slow part of a clip's errors counts: motion that is a tenth too slow is a hardly larger
+            error than none, and lies in that part.
     """
     error = error.float()
     if motion is None:
         return error.square().mean((2, 3, 4))
-    shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).to(error)
-    lever = (seconds - seconds[:, :1]).to(error)
-    lever = lever - (shares * lever).sum(1, keepdim=True)
-    reach = (shares * lever.square()).sum(1, keepdim=True).clamp_min(1e-12)
-    slope = (framewise(shares * lever / reach) * error).sum(1, keepdim=True)
-    line = framewise(lever) * slope
-    return (error - line).square().mean((2, 3, 4)) + motion[:, None] * line.square().mean((2, 3, 4))
+    slow = torch.einsum("bij,bj...->bi...", _slow_part(seconds, counts).to(error), error)
+    return (error - slow).square().mean((2, 3, 4)) + motion[:, None] * slow.square().mean((2, 3, 4))
+
+
+def _slow_part(
+    seconds: Float64[Tensor, "batch time"], counts: Bool[Tensor, "batch time"], degree: int = 3
+) -> Float64[Tensor, "batch at of"]:
+    """Projection of a clip's frames onto the polynomials of its seconds that have no mean: a slope, a bend, a turn."""
+    shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).to(seconds)
+    lever = seconds - (shares * seconds).sum(1, keepdim=True)
+    lever = lever / lever.abs().amax(1, keepdim=True).clamp_min(1e-12)
+    powers = torch.stack([lever**n for n in range(1, degree + 1)], -1)
+    powers = powers - (shares[:, :, None] * powers).sum(1, keepdim=True)
+    measured = (shares[:, :, None] * powers).mT
+    little = 1e-9 * torch.eye(degree, dtype=seconds.dtype, device=seconds.device)  # of few frames, all is slow
+    return powers @ torch.linalg.solve(measured @ powers + little, measured)
 
 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
@@ -141,6 +165,11 @@ def step_loss(
         return said(x, told, teacher or model)
 
     task = objective.task(clean, batch.seconds, levels, known, numbers, say)
-    motion = motion_weight * motion_weights(clean, batch.seconds) if motion_weight else None
+    motion = None
+    if motion_weight:
+        noise = task.told.get("noise")
+        if noise is not None:
+            noise = (noise * task.counts).sum(1) / task.counts.sum(1).clamp_min(1)
+        motion = motion_weight * motion_weights(clean, batch.seconds, noise)
     error = task.weight * frame_errors(said(task.x, task.told) - task.target, batch.seconds, task.counts, motion)
     return masked_mean(error, task.counts)

@@ -44,8 +44,9 @@ class Training:
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
         known: share of clips some of whose frames are given.
-        motion_weight: how often errors of motion count (the line through a clip's errors), relative to how much clips
-            of its span move, so that a percent of the speed counts the same at any frame rate; 0 for once, all alike.
+        motion_weight: how often errors of motion count (what is slow in a clip's errors), relative to how much clips of
+            its span move, so that a percent of the speed counts the same at any frame rate, and by what a sampler
+            makes of them; 0 for once, all alike.
         dispersive: weight of `dispersive_loss` on the features after a quarter of the blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
