@@ -1,11 +1,13 @@
 """What a stream does beside its model and its decoder: processor time of each tick, taken apart within one run.
 
     python -m benchmarks.stream_overhead --checkpoint puppet-flow --frames 2000
+    python -m benchmarks.stream_overhead --checkpoint puppet-flow --frames 400 --size S
 
 A call of the denoiser is the model with guidance, times and levels filled in; decoding ends with pixels. Every way of
 making a video does both. The rest is the stream's own: noise, times, driving pictures (which lie ready here),
 conditions, what is kept in view, states, and frames as they are handed out. One thread; median and quartiles over
-ticks with a full queue.
+ticks with a full queue. `--size` puts a model of that size, untrained, in the place of the checkpoint's: what it says
+means nothing, and takes the time that it takes.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,9 @@ from typing import Any
 import torch
 from benchmarks.about import save
 
-from legato.generate import VideoGenerator, stream
+from legato.generate import VideoDiT, VideoGenerator, stream
 from legato.generate.appearance import Appearance
+from legato.generate.dit import SIZES
 from legato.generate.driving import Drive
 from legato.generate.rolling import RollingWindow
 from legato.generate.stream import StreamAsk, VideoStream, drive_side_px
@@ -29,8 +33,13 @@ from legato.generate.stream import StreamAsk, VideoStream, drive_side_px
 PARTS = ("denoiser", "decoding", "rest")
 
 
-def driven_stream(name: str, windows: int, frames_per_window: int, drive_guidance: float) -> VideoStream:
+def driven_stream(
+    name: str, size: str | None, windows: int, frames_per_window: int, drive_guidance: float
+) -> VideoStream:
     generator = VideoGenerator.from_pretrained(name)
+    if size:
+        model: Any = generator.model
+        generator = replace(generator, model=VideoDiT(**model._hub_mixin_config | SIZES[size]).eval())
     channels = int(getattr(generator.model, "drive_channels", 0))
     text = " ".join(generator.words[:2]) if getattr(generator.model, "text", None) is not None else None
     ask = StreamAsk(Fraction(24), text=text or None, drive_guidance=drive_guidance if channels else 1.0)
@@ -78,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--size", choices=list(SIZES))
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--frames-per-window", type=int, default=8)
     parser.add_argument("--drive-guidance", type=float, default=2.0)
@@ -85,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    running = driven_stream(args.checkpoint, args.windows, args.frames_per_window, args.drive_guidance)
+    running = driven_stream(args.checkpoint, args.size, args.windows, args.frames_per_window, args.drive_guidance)
     rows = spent_by_tick(running, args.frames)
     for name in PARTS:
         low, middle, high = statistics.quantiles([row[name] for row in rows], n=4)
