@@ -15,17 +15,16 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.about import save
+from benchmarks.stand_in import SIZES, enlarged
 
-from legato.generate import VideoDiT, VideoGenerator, stream
+from legato.generate import VideoGenerator, stream
 from legato.generate.appearance import Appearance
-from legato.generate.dit import SIZES
 from legato.generate.driving import Drive
 from legato.generate.rolling import RollingWindow
 from legato.generate.stream import StreamAsk, VideoStream, drive_side_px
@@ -36,10 +35,7 @@ PARTS = ("denoiser", "decoding", "rest")
 def driven_stream(
     name: str, size: str | None, windows: int, frames_per_window: int, drive_guidance: float
 ) -> VideoStream:
-    generator = VideoGenerator.from_pretrained(name)
-    if size:
-        model: Any = generator.model
-        generator = replace(generator, model=VideoDiT(**model._hub_mixin_config | SIZES[size]).eval())
+    generator = enlarged(VideoGenerator.from_pretrained(name), size)
     channels = int(getattr(generator.model, "drive_channels", 0))
     text = " ".join(generator.words[:2]) if getattr(generator.model, "text", None) is not None else None
     ask = StreamAsk(Fraction(24), text=text or None, drive_guidance=drive_guidance if channels else 1.0)

@@ -27,6 +27,7 @@ from about import save
 from order import durations, score
 from rich.console import Console
 from rich.table import Table
+from stand_in import SIZES, enlarged
 
 from legato.cli.generate import filled, fitting_refiner, keyframes_of, steadied
 from legato.data.batch import signal_to_pixels
@@ -74,9 +75,10 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--words", type=int, default=len(VOCABULARY), help="the first so many")
     parser.add_argument("--count", type=int, default=1, help="clips of each word, made together")
+    parser.add_argument("--size", choices=list(SIZES), help="of an untrained first stage, for its time alone")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    generator = VideoGenerator.from_pretrained(args.checkpoint)
+    generator = enlarged(VideoGenerator.from_pretrained(args.checkpoint), args.size)
     refiner, sampler = fitting_refiner(args.refiner, generator), default_sampler(generator.objective)
     found: dict[str, Found] = {}
 
@@ -138,7 +140,7 @@ def main() -> None:
         rows[name] = row
     Console(width=140).print(table)
     save(args.json, {"ways": rows}, checkpoint=args.checkpoint, refiner=args.refiner, guidance=args.guidance,
-         fps=args.fps, count=args.count, smooth_seconds=args.smooth)  # fmt: skip
+         fps=args.fps, count=args.count, size=args.size, smooth_seconds=args.smooth)  # fmt: skip
 
 
 if __name__ == "__main__":
