@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
+from legato.data.puppets import random_puppet
 from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.latents import TinyAutoencoder
@@ -134,6 +135,25 @@ def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
         apart.append(float((shown - made).square().mean()))
     assert apart == sorted(apart, reverse=True)
     assert apart[-1] < 1e-3 * apart[0]
+
+
+def test_a_wrong_proposal_that_nobody_is_sure_of_does_no_harm_and_a_sure_one_stays() -> None:
+    generator = VideoGenerator.from_pretrained("puppet-inbetween")
+    puppet = random_puppet(torch.Generator().manual_seed(5), text="hello")
+    times = torch.linspace(0, puppet.seconds, 9, dtype=torch.float64)
+    true = puppet.render(times, 64, 64)
+    noisy = (true[4] + 25 * torch.randn(true[4].shape, generator=torch.Generator().manual_seed(6))).clamp(0, 255).byte()
+
+    def made(*proposals: Key) -> torch.Tensor:
+        keys = (Key(Fraction(0), true[0]), *proposals, Key(Fraction(1), true[8]))
+        board = Storyboard(keys)
+        return torch.stack([frame.pixels for frame in refined_between_keys(board, board.timeline(8), generator)]).float()
+
+    card = torch.full_like(true[0], 128)
+    assert float((made(Key(Fraction(1, 2), card, 0.0)) - made()).abs().max()) <= 1  # rounding
+    moved = [float((made(Key(Fraction(1, 2), noisy, c))[4] - noisy).abs().mean()) for c in (0.0, 0.5, 0.9, 0.99)]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] < 0.25 * moved[0]
 
 
 def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path) -> None:

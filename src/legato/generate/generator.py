@@ -220,10 +220,11 @@ class VideoGenerator:
         kept, shown = pixels.known.to(device), pixels.given.to(device)
         made = self.latents.decode_where(clips, ~kept)
         if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
-            evidence = kept if pixels.proposed is None else kept | ~pixels.proposed.to(device).isnan()
-            seconds = pixels.seconds.to(device)
+            sure = kept.to(shown) if pixels.proposed is None else pixels.proposed.to(shown).where(~kept, 1.0)
+            evidence, seconds = ~sure.isnan() & (kept | (sure > 0)), pixels.seconds.to(device)
             filled = filled_linearly(shown, seconds, evidence)
             again = self.latents.decode_where(self.latents.encode_where(filled, evidence), evidence)
+            filled = torch.lerp(again, filled, framewise(sure.nan_to_num()))  # detail of proposals, as far as they count
             made = with_detail(made, filled, again, seconds, evidence)
         return torch.where(framewise(kept), shown, made)
 

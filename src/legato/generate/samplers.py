@@ -14,6 +14,7 @@ from legato.errors import BadArgument
 from legato.generate.equilibrium import Descent, Nesterov
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective, framewise
 from legato.generate.refine import Refinement
+from legato.motion.between_features import filled_linearly
 
 __all__ = [
     "DiffusersSampler",
@@ -248,6 +249,9 @@ class FieldDescent(Sampler):
 class MultiLevel(Sampler):
     """From the given frames to the clip, level by level; proposals are evidence at every level, and are refined too.
 
+    A proposal of confidence c lies so far on the way from what is filled in without it to what it shows, is said to be
+    noisy for the rest of that way, and what is made of it is drawn back by c: at 0 it counts for nothing.
+
     Attributes:
         count: of levels, each a call of the model; the objective's where it is 0. 1 is one step from the coarsest.
         seed: of the noise, where the objective has any.
@@ -265,17 +269,19 @@ class MultiLevel(Sampler):
         last = len(masks) - 1
         calls = min(self.count or last, last)
         levels = [last - round(k * last / calls) for k in range(calls)]
-        made, proposed, stays = start.given, torch.zeros_like(start.known), None
+        made, proposed, sure = start.given, torch.zeros_like(start.known), torch.zeros_like(start.levels(0.0))
         if start.proposed is not None:
-            proposed = ~start.proposed.isnan()
-            stays = framewise(start.proposed.nan_to_num())
+            proposed, sure = ~start.proposed.isnan(), start.proposed.nan_to_num()
+        stays = framewise(sure)
         for level in levels:
             share = torch.full((len(made),), level / last, device=made.device)
-            x, noise = objective.corrupted(made, start.seconds, masks[level] | proposed, share, numbers)
+            kept = masks[level]
+            shown = torch.where(framewise(kept), made, filled_linearly(made, start.seconds, kept))
+            evident = torch.where(framewise(proposed), torch.lerp(shown, start.given, stays), made)
+            x, noise = objective.corrupted(evident, start.seconds, kept | proposed, share, numbers)
+            noise = torch.where(proposed & ~kept, share[:, None] * (1 - sure), noise)
             made = start.kept(objective.clean(denoiser(x, noise), x, noise))
-            if stays is not None:
-                made = torch.lerp(made, torch.where(framewise(proposed), start.given, made), stays)
-            yield made
+            yield torch.where(framewise(proposed), torch.lerp(made, start.given, stays), made)
 
 
 def default_sampler(objective: Objective, count: int | None = None) -> Sampler:
