@@ -147,7 +147,9 @@ def test_a_wrong_proposal_that_nobody_is_sure_of_does_no_harm_and_a_sure_one_sta
     def made(*proposals: Key) -> torch.Tensor:
         keys = (Key(Fraction(0), true[0]), *proposals, Key(Fraction(1), true[8]))
         board = Storyboard(keys)
-        return torch.stack([frame.pixels for frame in refined_between_keys(board, board.timeline(8), generator)]).float()
+        return torch.stack(
+            [frame.pixels for frame in refined_between_keys(board, board.timeline(8), generator)]
+        ).float()
 
     card = torch.full_like(true[0], 128)
     assert float((made(Key(Fraction(1, 2), card, 0.0)) - made()).abs().max()) <= 1  # rounding

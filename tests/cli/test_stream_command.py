@@ -20,7 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
-from legato.errors import BadArgument, CorruptVideo
+from legato.errors import BadArgument, CorruptVideo, UnsupportedOutput
 from legato.generate import VideoGenerator
 from legato.generate.appearance import Appearance
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
@@ -145,6 +145,59 @@ def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path
         call("--checkpoint", checkpoint, "--drive", make_clip("wide.mp4", 3), "--frames", 2, "--out", out)
 
 
+def test_a_damaged_drive_is_told_and_a_driven_stream_is_gone_on_with_driven(
+    checkpoint: Path, tmp_path: Path, make_clip
+) -> None:
+    poses, state, json_path = make_clip("poses.mp4", 40, (48, 48)), tmp_path / "s.state", tmp_path / "a.json"
+    data = bytearray(poses.read_bytes())
+    middle = data.index(b"mdat") + len(data) // 3
+    data[middle : middle + 300] = bytes(range(100)) * 3
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    common = ("--checkpoint", checkpoint, "--fps", 25, "--out", tmp_path / "out.mp4")
+    call(*common, "--drive", damaged, "--drive-end", "end", "--forever", "--state", state, "--json", json_path)
+    (warning,) = json.loads(json_path.read_text())["warnings"]
+    assert "damaged.mp4 is damaged" in warning
+    with pytest.raises(BadArgument, match="is driven; give --drive too"):
+        call(*common, "--resume", state, "--frames", 2)
+
+
+def test_a_state_of_another_checkpoint_or_of_none_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    state = tmp_path / "s.state"
+    call("--checkpoint", checkpoint, "--frames", 2, "--out", tmp_path / "a.mp4", "--state", state)
+    with pytest.raises(BadArgument, match="of another checkpoint"):
+        call("--checkpoint", "puppet-flow", "--frames", 2, "--out", tmp_path / "b.mp4", "--resume", state)
+    for wrong in (state.read_bytes()[:200], b"", (tmp_path / "a.mp4").read_bytes()):
+        (tmp_path / "wrong.state").write_bytes(wrong)
+        with pytest.raises(BadArgument, match=r"wrong.state is not a saved state, or was cut short$"):
+            call("--checkpoint", checkpoint, "--frames", 2, "--out", tmp_path / "b.mp4", "--resume",
+                 tmp_path / "wrong.state")  # fmt: skip
+    with pytest.raises(BadArgument, match="use `legato inbetween`"):
+        call("--checkpoint", "puppet-inbetween", "--frames", 2, "--out", tmp_path / "b.mp4")
+
+
+def test_where_writing_fails_no_state_runs_ahead_of_the_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(frames: Iterator, *_: object, **__: object) -> None:
+        for number, _frame in enumerate(frames):
+            if number == 3:
+                raise UnsupportedOutput("no space left")
+
+    monkeypatch.setattr("legato.video.write_video", full)
+    with pytest.raises(UnsupportedOutput, match="no space"):
+        call("--checkpoint", checkpoint, "--forever", "--out", tmp_path / "a.mp4", "--state", tmp_path / "s.state")
+    assert not (tmp_path / "s.state").exists()
+    full_disk = Path("/dev/full")
+    if full_disk.exists():
+        with full_disk.open("wb") as there:
+            running = started("--checkpoint", checkpoint, "--frames", 2, "--out", "-", stdout=there)
+        _, errors = running.communicate(timeout=100)
+        assert running.returncode == 2
+        assert b"the pipe takes no more: No space left on device" in errors
+        assert b"Traceback" not in errors
+
+
 @contextmanager
 def standard_input(told: bytes, ends: bool = True) -> Iterator[None]:
     """A pipe in the place of standard input, with something in it; its writer may stay."""
@@ -175,6 +228,13 @@ def test_a_pipe_leads_at_its_rate_ends_the_stream_or_stalls(checkpoint: Path, tm
     with standard_input(b"".join(rows[:2]), ends=False):  # and nothing more comes
         call(*common, "--drive-patience", 0.1, "--out", tmp_path / "live.mkv")
     assert len(times(tmp_path / "live.mkv")) == 9
+    with standard_input(b"".join(rows[:3]) + rows[3][:50]):  # it breaks off inside a picture
+        told = call(*common, "--drive-end", "end", "--out", tmp_path / "cut.mkv", "--json", tmp_path / "cut.json")
+    assert "over after 3 pictures: the pipe breaks off in frame 3" in told
+    numbers = json.loads((tmp_path / "cut.json").read_text())
+    assert numbers["frames"] == 3
+    assert not numbers["complete"]
+    assert len(numbers["warnings"]) == 1
     with standard_input(b"no video\n"), pytest.raises(CorruptVideo, match="expected Y4M"):
         call(*common, "--drive-pipe", "y4m", "--out", tmp_path / "x.mkv")
 
@@ -214,7 +274,7 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--frames", 3, "--bridge", 0.5), r"--bridge fits a drive.*give --drive too"),
         (("--frames", 3, "--bridge", 0.5, "--drive", "-"), r"--bridge leads.*give --reference-pose too"),
         (("--frames", 3, "--bridge", -1, "--drive", "-"), "--bridge is -1"),
-        (("--frames", 3, "--resume", "none.pt"), "none.pt is not a saved state"),
+        (("--frames", 3, "--resume", "none.pt"), "there is no saved state none.pt"),
         (("--frames", 3, "--out", "-", "--json", "-"), "cannot both go to standard output"),
     ],
 )
@@ -251,13 +311,16 @@ def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quiet
     assert torch.load(tmp_path / "s.pt", weights_only=True)["shown"] >= 1
 
 
-def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(
+    checkpoint: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
     out, state = tmp_path / "live.mp4", tmp_path / "s.pt"
     running = started("--checkpoint", checkpoint, "--forever", "--out", out, "--state", state)
     deadline = time.monotonic() + 100
     while not (out.exists() and out.stat().st_size > 5000) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.kill(running.pid, signal.SIGINT)
+    os.kill(running.pid, kind)
     assert running.wait(timeout=60) == 0
     made = times(out)
     assert made == [Fraction(i, 24) for i in range(len(made))]

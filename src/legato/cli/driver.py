@@ -1,11 +1,11 @@
 """What `legato stream` is driven by: pose maps out of a video file, or live from standard input."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, CorruptVideo
 
 if TYPE_CHECKING:
     from legato.generate.driving import Drive, DriveState
@@ -30,6 +30,7 @@ class Driver:
             takes its pictures for the following ones.
         fit_to: a picture file with the reference's pose map.
         bridge_seconds: see `Drive`.
+        warnings: what was wrong with its pictures so far, and what was done.
 
     Raises:
         BadArgument: an argument is outside its range.
@@ -43,6 +44,7 @@ class Driver:
     patience_seconds: float | None = None
     fit_to: Path | None = None
     bridge_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from legato.video.pipe import PIPE_FORMATS
@@ -102,8 +104,15 @@ class Driver:
         exact = None if rate is None else Fraction(rate).limit_denominator(1001)
         reader = PipeReader(source, form=self.pipe, size_px=size_px, rate=exact)
         _check_shape("-", reader.width, reader.height, size_px)
-        for frame in reader:
-            yield frame.seconds, pixels_to_signal(frame.pixels)
+        taken = 0
+        try:
+            for frame in reader:
+                yield frame.seconds, pixels_to_signal(frame.pixels)
+                taken += 1
+        except CorruptVideo as error:  # a camera that is switched off seldom ends with a whole picture
+            if not taken:
+                raise
+            self.warnings.append(f"the drive is over after {taken} pictures: {error}")
 
     def _filed(self, size_px: tuple[int, int]) -> Iterator[tuple[float, Any]]:
         from legato.data.batch import pixels_to_signal
@@ -122,6 +131,11 @@ class Driver:
                 for number, frame in enumerate(video):
                     own = frame.seconds - info.start_seconds
                     yield own if self.fps is None else number / self.fps, pixels_to_signal(frame.pixels.contiguous())
+                if video.frames_lost or video.frames_concealed:
+                    self.warnings.append(
+                        f"the drive {self.path} is damaged: {video.frames_lost} pictures could not be decoded and "
+                        f"{video.frames_concealed} are partly made up; what is missing was held"
+                    )
 
         return pictures()
 

@@ -9,7 +9,7 @@ import typer
 __all__ = ["tell", "write_json"]
 
 
-def tell(error: Exception) -> None:
+def tell(error: Exception | str) -> None:
     """One line on standard error: what was wrong and what to do."""
     from rich.console import Console
     from rich.text import Text

@@ -1,11 +1,11 @@
 """`legato stream`: video without end, frame by frame as it is made, in bounded memory."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from legato.cli.output import write_json
+from legato.cli.output import tell, write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def stream(
             help="Seconds to wait for a live drive that stalls, then hold its picture; without end otherwise."
         ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(help="A picture or a video to go on from.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="A picture, or a video to go on from at its times.")] = None,
     reference_pose: Annotated[
         Path | None, typer.Option(help="The reference's pose map: the drive is brought to its place and size.")
     ] = None,
@@ -120,6 +120,10 @@ def stream(
         option = "--bridge" if reference_pose is None else "--reference-pose"
         raise BadArgument(f"{option} fits a drive to the reference; give --drive too")
     generator = VideoGenerator.from_pretrained(checkpoint)
+    if begun is not None:
+        _check_fits(begun, generator, checkpoint)
+        if begun.drive is not None and driver is None:
+            raise BadArgument("the saved stream is driven; give --drive too: the same file, or what follows on it")
     anew: dict[str, Any] = {
         "text": text,
         "label": class_number(label, generator.classes),
@@ -153,7 +157,10 @@ def stream(
         "keyframes": running.window.appearance.keyframes,
         "state": None if state is None else str(state),
         "complete": whole,
+        "warnings": [] if driver is None else driver.warnings,
     }
+    for warning in told["warnings"]:
+        tell(warning)
     if json is not None:
         write_json(json, told)
     if json != Path("-"):
@@ -187,6 +194,17 @@ def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> 
             option = "--" + name.replace("_", "-")
             raise BadArgument(f"{option} is {value:g} and the saved stream's is {float(has[name]):g}; leave it out")
     return has
+
+
+def _check_fits(begun: "VideoStreamState", generator: "VideoGenerator", checkpoint: str) -> None:
+    """Raise where a saved stream was made by another kind of model."""
+    stride_px, model = generator.latents.stride_px, cast(Any, generator.model)
+    has = (int(model.channels), generator.height // stride_px, generator.width // stride_px)
+    saved = tuple(begun.rolling.latents.shape[2:])
+    if saved != has or tuple(begun.ready.shape[2:]) != (generator.height, generator.width):
+        raise BadArgument(
+            f"the saved stream is of another checkpoint: its frames are {saved} latents, those of {checkpoint} {has}"
+        )
 
 
 def _stream(

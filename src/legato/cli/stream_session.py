@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato.cli.output import tell
+from legato.errors import LegatoError
+
 if TYPE_CHECKING:
     from fractions import Fraction
 
@@ -39,6 +42,7 @@ class Session:
     first_seconds: float | None = None
     saved: float = 0.0
     marked: "tuple[int, VideoStreamState] | None" = None
+    unsaved: str | None = None
     early_bytes: int | None = None
     peak_bytes: int = 0
     _tell: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -46,8 +50,8 @@ class Session:
     def run(self, coming: "Iterator[Made]", out: Path, pipe: str) -> bool:
         """Write what comes; whether all of it was wanted and made.
 
-        The first Ctrl-C ends the stream after the frame at hand, with a whole file and a saved state; a second one
-        ends it at once.
+        The first Ctrl-C (or SIGTERM) ends the stream after the frame at hand, with a whole file and a saved state; a
+        second one ends it at once. Where writing fails no newer state is saved: the file may lack what was made last.
         """
         import contextlib
         import signal
@@ -57,25 +61,32 @@ class Session:
         from legato.video.pipe import write_pipe
 
         self.began = self.saved = time.monotonic()
-        previous = signal.getsignal(signal.SIGINT)
+        previous = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(*_: object) -> None:
             self.stopped = True
-            signal.signal(signal.SIGINT, previous)
+            restore()
+
+        def restore() -> None:
+            for kind, handler in previous.items():
+                signal.signal(kind, handler)
 
         with contextlib.ExitStack() as stack:
-            if previous is not None:
-                signal.signal(signal.SIGINT, stop)
-                stack.callback(signal.signal, signal.SIGINT, previous)
-            stack.callback(self.save)
+            if None not in previous.values():
+                stack.callback(restore)
+                for kind in previous:
+                    signal.signal(kind, stop)
             stack.enter_context(self._progress())
             passing = self._passing(coming)
             if out == Path("-"):
                 sink: Any = stack.enter_context(open(1, "wb", buffering=0, closefd=False))
-                return write_pipe(passing, sink, rate=self.rate, form=pipe) and not self.stopped
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_video(passing, out, growing=True, last_seconds=1 / self.rate)
-            return not self.stopped
+                taken = write_pipe(passing, sink, rate=self.rate, form=pipe)
+            else:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write_video(passing, out, growing=True, last_seconds=1 / self.rate)
+                taken = True
+            self.save()
+            return taken and not self.stopped and self.count in (None, self.made)
 
     def save(self) -> None:
         """Save the state after the last frame that was passed on."""
@@ -123,9 +134,14 @@ class Session:
             return
         if self.marked is not None and self.made - self.marked[0] <= self.rate + 2:
             return
-        if self.marked is not None:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            self.marked[1].save(self.place)
+        try:
+            if self.marked is not None:
+                self.place.parent.mkdir(parents=True, exist_ok=True)
+                self.marked[1].save(self.place)
+        except (LegatoError, OSError, RuntimeError) as error:  # a live stream goes on without
+            if self.unsaved is None:
+                tell(error)
+            self.unsaved = str(error)
         self.marked, self.saved = (self.made, self.latest), time.monotonic()
 
     def _progress(self) -> Any:

@@ -343,8 +343,10 @@ def load_values(path: str | Path) -> dict[str, Any]:
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise BadArgument(f"{path} is not a saved state: {error}") from error
+    except FileNotFoundError as error:
+        raise BadArgument(f"there is no saved state {path}") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise BadArgument(f"{path} is not a saved state, or was cut short") from error
     if not isinstance(values, dict):
         raise BadArgument(f"{path} is not a saved state; it holds {type(values).__name__}")
     return values

@@ -23,6 +23,7 @@ from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.latents import DiffusersLatents
 from legato.generate.objectives import FlowMatching
+from legato.generate.refine import Refinement
 from legato.generate.rolling import RollingState, RollingWindow, View, load_values, save_values
 from legato.generate.samplers import Denoiser
 from legato.video.frames import Frame, Frames
@@ -399,6 +400,10 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
         UnsupportedModel: its latents cannot be decoded piece by piece.
     """
     objective = generator.objective
+    if isinstance(objective, Refinement):
+        raise BadArgument(
+            "this checkpoint refines between pictures: use `legato inbetween`; a stream goes down levels of noise"
+        )
     if not isinstance(objective, FlowMatching):
         raise BadArgument(
             f"this checkpoint was trained by {type(objective).__name__}; a stream goes down flow matching's levels: "

@@ -7,7 +7,7 @@ from io import RawIOBase
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, VideoError
 from legato.video.frames import Frame
 from legato.video.write import chroma
 
@@ -31,6 +31,7 @@ def write_pipe(frames: Iterable[Frame], sink: RawIOBase, *, rate: Fraction, form
 
     Raises:
         BadArgument: another form, or sizes that change.
+        VideoError: it takes no more, as on a full disk.
     """
     if form not in PIPE_FORMATS:
         raise BadArgument(f"the form of a pipe is '{form}'; expected {' or '.join(PIPE_FORMATS)}")
@@ -52,6 +53,8 @@ def write_pipe(frames: Iterable[Frame], sink: RawIOBase, *, rate: Fraction, form
                 _write(sink, b"FRAME\n" + yuv.tobytes())
     except BrokenPipeError:
         return False
+    except OSError as error:
+        raise VideoError(f"the pipe takes no more: {error.strerror}; frames before this are written") from error
     return True
 
 
