@@ -4,6 +4,7 @@ __all__ = [
     "BadArgument",
     "CorruptVideo",
     "EmptyVideo",
+    "FileNotWritten",
     "LegatoError",
     "MissingExtra",
     "ModelNotFound",
@@ -30,6 +31,10 @@ class BadArgument(LegatoError, ValueError):
 
 class MissingExtra(LegatoError, ImportError):
     """A feature needs an optional package that is not installed."""
+
+
+class FileNotWritten(LegatoError, OSError):
+    """A file cannot be written where it was to go: a folder in its place, no rights, a full disk."""
 
 
 class VideoError(LegatoError):

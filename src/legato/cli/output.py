@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 
+from legato.files import write_whole
+
 __all__ = ["tell", "write_json"]
 
 
@@ -18,12 +20,13 @@ def tell(error: Exception) -> None:
 
 
 def write_json(path: Path, numbers: Any) -> None:
-    """Write JSON to a file, complete or not at all, or to standard output for `-`."""
+    """Write JSON to a file, complete or not at all, or to standard output for `-`.
+
+    Raises:
+        FileNotWritten: it cannot be written there.
+    """
     text = json.dumps(numbers, indent=1)
     if path == Path("-"):
         typer.echo(text)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    write_whole(path, text.encode())

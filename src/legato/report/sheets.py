@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
+from legato.files import write_whole
+
 __all__ = ["contact_sheet", "sheet_columns"]
 
 MARGIN_PX, LABEL_PX = 4, 14
@@ -29,6 +31,9 @@ def contact_sheet(
         seconds: of the frames, written above the columns.
         columns: at most; longer clips show frames spread evenly.
         side_px: height that a frame is enlarged to.
+
+    Raises:
+        FileNotWritten: it cannot be written there.
     """
     chosen = sheet_columns(clips.shape[1], columns)
     times = max(1, round(side_px / clips.shape[-2]))
@@ -45,10 +50,8 @@ def contact_sheet(
         for row, clip in enumerate(frames):
             y = LABEL_PX + row * (height + MARGIN_PX)
             sheet[y : y + height, x : x + width] = clip[column]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.stem + ".part.png")
-    cv2.imwrite(str(part), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    part.replace(path)
+    stored = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+    write_whole(path, stored.tobytes())
 
 
 def sheet_columns(frames: int, columns: int = COLUMNS) -> list[int]:

@@ -15,6 +15,7 @@ files are H.264 in RGB, which FFmpeg and what builds on it reads, and telephones
 
 import contextlib
 import itertools
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -208,6 +209,7 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to: it becomes `path` if all goes well, and is removed if not."""
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
