@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def generate(
         raise BadArgument(f"--count is {count} and --scale {scale}; expected at least 1")
     if smooth:
         check_reach(smooth)
+    check_ending(out)
+    check_places({"--out": out, "--sheet": sheet, "--json": json})
     world, shown = timelines(seconds, fps, times, speed, play_fps)
     generator = VideoGenerator.from_pretrained(checkpoint)
     made_sampler = named_sampler(sampler, steps, generator.objective)
@@ -89,7 +91,6 @@ def generate(
         guidance=guidance,
     )
     generator.check(ask)
-    check_ending(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with stepped(made_sampler, quiet) as told, counted(generator.model) as first_work:

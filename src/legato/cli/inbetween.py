@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from legato.cli import parse
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def inbetween(
         check_ending(out)
     if smooth:
         check_reach(smooth)
+    check_places({"--out": out, "--sheet": sheet, "--json": json})
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(fps)
     threads = min(os.cpu_count() or 1, MOST_THREADS)

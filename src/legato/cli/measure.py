@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import tell, write_json
+from legato.cli.output import check_places, tell, write_json
 from legato.cli.progress import Span, progress
 from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
@@ -95,9 +95,7 @@ def measure(
     """Measure temporal coherence: flicker, warping error, smoothness, seams, freezes, timing, speed, drift."""
     paths = [str(path) for path in in_folders(parse.expanded(videos))]
     span, limits = parse.parsed_span(seconds), [Limit.parsed(text) for text in fail_if or []]
-    for written in (json_out, csv_out, report):
-        if written is not None and written.is_dir():
-            raise BadArgument(f"{written} is a folder; name a file")
+    check_places({"--json": json_out, "--csv": csv_out, "--report": report})
     if len(paths) > 1 and (compare or reference or answers):
         raise BadArgument("--reference, --compare and --answers go with one video; give one")
     others = parse.expanded([str(path) for path in compare or []])

@@ -1,14 +1,15 @@
 """What several verbs write in the same way: JSON, and one line on what went wrong."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from legato.files import write_whole
+from legato.files import check_place, write_whole
 
-__all__ = ["tell", "write_json"]
+__all__ = ["check_places", "tell", "write_json"]
 
 
 def tell(error: Exception) -> None:
@@ -17,6 +18,20 @@ def tell(error: Exception) -> None:
     from rich.text import Text
 
     Console(stderr=True).print(Text.assemble(("legato: ", "bold red"), str(error)), soft_wrap=True)
+
+
+def check_places(places: Mapping[str, Path | None]) -> None:
+    """Refuse outputs that cannot be written, before the work that is to end there.
+
+    Args:
+        places: files by their options; `-` is standard output, None is not asked for.
+
+    Raises:
+        FileNotWritten: one is a folder, or no file can be made there.
+    """
+    for option, path in places.items():
+        if path is not None and path != Path("-"):
+            check_place(path, option)
 
 
 def write_json(path: Path, numbers: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.errors import BadArgument
 
 __all__ = ["puppets"]
@@ -30,9 +30,14 @@ def puppets(
 
     from legato.data.puppets import random_puppet
     from legato.video import Timeline, write_video
+    from legato.video.write import check_ending
 
     if not fps > 0:
         raise BadArgument(f"--fps is {fps}; expected more than 0, for example 30")
+    check_places({"--out": out, "--poses": poses, "--truth": truth})
+    for path in (out, poses):
+        if path is not None:
+            check_ending(path)
     made = random_puppet(torch.Generator().manual_seed(seed), text=text)
     if rate is not None:
         made = replace(made, rate=rate)
@@ -40,10 +45,12 @@ def puppets(
     assert parsed is not None
     height, width = parsed
     timeline = Timeline.constant(seconds=made.seconds, rate=Fraction(fps).limit_denominator(1001))
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_video(made.frames(timeline, height, width), out)
     if poses is not None:
         pixels = made.poses(timeline, height, width)
         frames = made.frames(timeline, height, width)
+        poses.parent.mkdir(parents=True, exist_ok=True)
         write_video(replace(frames, pixels=pixels), poses)
     if truth is not None:
         write_json(truth, told(made, timeline))

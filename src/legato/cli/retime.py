@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument
 
@@ -51,6 +51,7 @@ def retime(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Bring a video to any frame rate or speed, by frames at exact times."""
+    check_places({"--out": out, "--json": json_out})
     told = retime_video(
         video,
         out,
@@ -151,6 +152,7 @@ def retime_video(
         frames = shown_at(bar, shown, base)
         fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0, picked=times is not None)
         audio_from = path if fate == "copied" else None
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
         return {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def stream(
         raise BadArgument("--out and --json cannot both go to standard output; give one of them a file")
     if pipe not in PIPE_FORMATS:
         raise BadArgument(f"--pipe is '{pipe}'; expected {' or '.join(PIPE_FORMATS)}")
+    check_places({"--out": out, "--state": state, "--json": json})
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,

@@ -27,6 +27,7 @@ def train(
     from rich.progress import Progress as Bar
 
     from legato.data.clips import FolderClips
+    from legato.files import check_folder
     from legato.generate.checkpoints import last_checkpoint
     from legato.generate.recipe import read_recipe
     from legato.generate.training import Progress
@@ -34,8 +35,9 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
-    made = read_recipe(recipe, overrides or ())
     folder = out or Path("build") / recipe.stem
+    check_folder(folder, "--out")
+    made = read_recipe(recipe, overrides or ())
     found = last_checkpoint(folder)
     console = Console(stderr=True)
     if found:
