@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from legato.cli.output import check_places, write_json
-from legato.errors import BadArgument, check_at_least
+from legato.errors import BadArgument, check_at_least, check_finite
 
 __all__ = ["app"]
 
@@ -57,6 +57,7 @@ def bench_stream(
 
     counts = {"windows": windows, "frames-per-window": frames_per_window, "steps": steps, "threads": threads}
     check_at_least(1, **{f"--{option}": value for option, value in counts.items()})
+    check_finite(**{"--drive-guidance": drive_guidance})
     check_places({"--json": json})
     window = RollingWindow(
         windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)

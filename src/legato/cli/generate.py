@@ -7,7 +7,7 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import check_places, write_json
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,8 +70,8 @@ def generate(
     from legato.video import Frames, write_video
     from legato.video.write import check_ending
 
-    if count < 1 or scale < 1:
-        raise BadArgument(f"--count is {count} and --scale {scale}; expected at least 1")
+    check_at_least(1, **{"--count": count, "--scale": scale, "--steps": 1 if steps is None else steps})
+    check_finite(**{"--guidance": guidance})
     if smooth:
         check_reach(smooth)
     check_ending(out)

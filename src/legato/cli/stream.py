@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli.output import check_places, write_json
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_finite
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -100,6 +100,8 @@ def stream(
         raise BadArgument("--out and --json cannot both go to standard output; give one of them a file")
     if pipe not in PIPE_FORMATS:
         raise BadArgument(f"--pipe is '{pipe}'; expected {' or '.join(PIPE_FORMATS)}")
+    guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
+    check_finite(**{option: value for option, value in guided.items() if value is not None})
     check_places({"--out": out, "--state": state, "--json": json})
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
