@@ -38,7 +38,7 @@ def inbetween(
         str, typer.Option(help="Without a checkpoint: flow, linear, or footage-inbetween for real footage.")
     ] = "flow",
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
+    fps: Annotated[str, typer.Option(help="Frames per second; any, as 24 or 30000/1001.")] = "24",
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     smooth: Annotated[
@@ -63,6 +63,7 @@ def inbetween(
     from legato.video.still import is_pattern, write_pictures
     from legato.video.write import check_ending
 
+    rate = parse.parsed_rate(fps)
     way = parse.parsed_interpolator(interpolator)
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
@@ -76,7 +77,7 @@ def inbetween(
         check_reach(smooth)
     check_places({"--out": out, "--sheet": sheet, "--json": json})
     board = _board(storyboard, key or [], proposal or [])
-    timeline = board.timeline(fps)
+    timeline = board.timeline(rate)
     threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:

@@ -56,7 +56,7 @@ def retime(
         video,
         out,
         parse.parsed_interpolator(interpolator),
-        times=None if times is None else parsed_times(times),
+        times=None if times is None else parse.parsed_times(times),
         threads=threads,
         rate=None if fps is None else parse.parsed_rate(fps),
         curve=None if speed is None else parsed_curve(speed),
@@ -303,20 +303,6 @@ def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool, picke
     if "://" in info.path and info.duration_seconds is None:
         return "dropped, since it is a live stream's"
     return "copied"
-
-
-def parsed_times(text: str) -> list[Fraction]:
-    """Rising seconds apart by commas, exactly as written, to a microsecond."""
-    try:
-        times = [Fraction(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
-        raise BadArgument(f"--times is '{text}'; expected seconds apart by commas, for example 0,0.1,1/4") from None
-    for before, after in itertools.pairwise(times):
-        if after <= before:
-            raise BadArgument(f"--times has {float(after):g} s after {float(before):g} s; give rising times")
-    if times[0] < 0:
-        raise BadArgument(f"--times begins at {float(times[0]):g} s; expected 0 or later")
-    return times
 
 
 def parsed_curve(text: str) -> "SpeedCurve":

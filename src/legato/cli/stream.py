@@ -1,16 +1,16 @@
 """`legato stream`: video without end, frame by frame as it is made, in bounded memory."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from legato.cli import parse
 from legato.cli.output import check_places, write_json
 from legato.errors import BadArgument, check_finite
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from legato.generate.driving import Drive
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import VideoStream, VideoStreamState
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["stream"]
 
 USUAL = {
-    "fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
+    "fps": Fraction(24), "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
     "novelty": 0.3, "seed": 0,
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ def stream(
         str, typer.Option(help="What comes on standard input: y4m, or rgb24 of the size that the checkpoint takes.")
     ] = "y4m",
     drive_fps: Annotated[
-        float | None, typer.Option(help="Driving pictures per second; their own times, or --fps for rgb24, otherwise.")
+        str | None, typer.Option(help="Driving pictures per second; their own times, or --fps for rgb24, otherwise.")
     ] = None,
     drive_between: Annotated[str, typer.Option(help="Between driving pictures: nearest or linear.")] = "nearest",
     drive_end: Annotated[str, typer.Option(help="When the drive is over: hold its last picture, or end.")] = "hold",
@@ -56,7 +56,7 @@ def stream(
     seconds: Annotated[float | None, typer.Option(help="How much to make.")] = None,
     frames: Annotated[int | None, typer.Option(help="How many frames to make, instead of --seconds.")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C or the end of the drive.")] = False,
-    fps: Annotated[float | None, typer.Option(help="Frames per second; 24, or the state's.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames per second, as 24 or 30000/1001; 24, or the state's.")] = None,
     windows: Annotated[int | None, typer.Option(help="In the queue; 4, or the state's.")] = None,
     frames_per_window: Annotated[
         int | None, typer.Option(help="Latent frames made at a time; 4, or the state's.")
@@ -106,7 +106,7 @@ def stream(
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
-        fps=fps,
+        fps=None if fps is None else parse.parsed_rate(fps),
         windows=windows,
         frames_per_window=frames_per_window,
         steps=steps,
@@ -116,9 +116,10 @@ def stream(
         novelty=novelty,
         seed=seed,
     )
+    led = None if drive_fps is None else float(parse.parsed_rate(drive_fps, "--drive-fps"))
     driver = None
     if drive is not None:
-        driver = Driver(drive, drive_pipe, drive_fps, drive_between, drive_end, drive_patience, reference_pose, bridge)
+        driver = Driver(drive, drive_pipe, led, drive_between, drive_end, drive_patience, reference_pose, bridge)
     elif reference_pose is not None or bridge:
         option = "--bridge" if reference_pose is None else "--reference-pose"
         raise BadArgument(f"{option} fits a drive to the reference; give --drive too")
@@ -163,14 +164,12 @@ def stream(
         typer.echo(session.summary(str(out), whole), err=out == Path("-"))
 
 
-def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> dict[str, Any]:
+def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int | None) -> dict[str, Any]:
     """Numbers as asked for, else those of the state, else the usual ones.
 
     Raises:
         BadArgument: one differs from the state's.
     """
-    from fractions import Fraction
-
     if begun is None:
         return {name: USUAL[name] if value is None else value for name, value in asked.items()}
     has = {
@@ -185,10 +184,11 @@ def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> 
         "seed": begun.ask.seed,
     }
     for name, value in asked.items():
-        exact = Fraction(value).limit_denominator(1001) if name == "fps" and value is not None else value
-        if value is not None and exact != has[name]:
+        if value is not None and value != has[name]:
             option = "--" + name.replace("_", "-")
-            raise BadArgument(f"{option} is {value:g} and the saved stream's is {float(has[name]):g}; leave it out")
+            raise BadArgument(
+                f"{option} is {float(value):g} and the saved stream's is {float(has[name]):g}; leave it out"
+            )
     return has
 
 
@@ -201,16 +201,13 @@ def _stream(
 ) -> "VideoStream":
     """The stream, new or gone on with; text, class and guidance that are given anew count from here on."""
     from dataclasses import replace
-    from fractions import Fraction
 
     from legato.generate.appearance import Appearance
     from legato.generate.rolling import RollingWindow
     from legato.generate.stream import StreamAsk, VideoStream
 
-    if not chosen["fps"] > 0:
-        raise BadArgument(f"--fps is {chosen['fps']:g}; expected more than 0")
     if begun is None:
-        ask = StreamAsk(Fraction(chosen["fps"]).limit_denominator(1001), seed=chosen["seed"])
+        ask = StreamAsk(chosen["fps"], seed=chosen["seed"])
         window = RollingWindow(
             chosen["windows"],
             chosen["frames_per_window"],
@@ -249,7 +246,6 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
 def _count(seconds: float | None, frames: int | None, rate: "Fraction") -> int | None:
     """How many frames to make."""
     import math
-    from fractions import Fraction
 
     if frames is not None and frames < 1:
         raise BadArgument(f"--frames is {frames}; expected at least 1")
