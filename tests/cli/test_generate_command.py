@@ -75,6 +75,57 @@ def test_uneven_times_slow_motion_and_a_speed_curve(trained: Path, tmp_path: Pat
     assert float(steps[0]) == pytest.approx(0.1 * (1 - 0.75 * 0.05), abs=1e-6)
 
 
+def test_rates_and_times_are_exact_fractions(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.mp4"
+    common = ("generate", "--checkpoint", trained, "--steps", 1, "--out", out, "--quiet")
+    call(*common, "--fps", "30000/1001", "--seconds", 0.2)
+    assert times_of(out) == [Fraction(1001 * n, 30000) for n in range(6)]
+    call(*common, "--fps", 24, "--play-fps", "24000/1001", "--seconds", 0.2)
+    assert times_of(out) == [Fraction(1001 * n, 24000) for n in range(5)]
+    call(*common, "--times", "0,1/3,2/3")
+    assert times_of(out) == [Fraction(n, 3) for n in range(3)]
+    call(*common, "--fps", 24, "--play-fps", "0.0001", "--seconds", 0.1)
+    assert times_of(out) == [Fraction(10_000 * n) for n in range(3)]
+
+
+def test_a_speed_curve_is_as_long_as_asked_for_and_begins_with_the_clip(trained: Path, tmp_path: Path) -> None:
+    def world(*options: object) -> list[float]:
+        told = call("generate", "--checkpoint", trained, "--steps", 1, "--out", tmp_path / "a.mp4", "--quiet", "--fps",
+                    8, "--json", "-", *options)  # fmt: skip
+        return json.loads(told)["world_seconds"]
+
+    cut = world("--speed", "0:1,3:2", "--seconds", 1)
+    assert cut == pytest.approx([n / 8 + (n / 8) ** 2 / 6 for n in range(8)])
+    assert times_of(tmp_path / "a.mp4") == [Fraction(n, 8) for n in range(8)]
+    assert len(world("--speed", "0:1,3:2")) == 24
+    assert len(world("--speed", "0:1,1:2")) == 16
+    late = world("--speed", "0.5:0.5,1:2", "--seconds", 1)
+    assert late[:5] == pytest.approx([n / 16 for n in range(5)])
+    assert late[5] - late[4] > 0.07
+
+
+def test_the_length_told_is_that_of_the_file(trained: Path, tmp_path: Path) -> None:
+    common = ("generate", "--checkpoint", trained, "--steps", 1, "--quiet", "--out", tmp_path / "a.mp4")
+    for options, length in (
+        (("--seconds", 1.5, "--fps", 8), 1.5),
+        (("--seconds", 0.1, "--fps", 4), 0.25),
+        (("--times", "0,0.5,0.6"), 0.7),
+        (("--times", "0"), 0.04),
+        (("--seconds", 0.5, "--fps", 8, "--play-fps", 4), 1.0),
+    ):
+        assert f" frames, {length:.2f} s, made in" in call(*common, *options)
+        with open_video(tmp_path / "a.mp4") as video:
+            assert video.info.duration_seconds == pytest.approx(length, abs=1e-3)
+
+
+def test_times_that_a_format_does_not_hold_are_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    for name, words in (("a.gif", r"too close for .gif files, whose times are whole steps of 1/100 s"),
+                        ("a.mkv", r"too close for .mkv files")):  # fmt: skip
+        with pytest.raises(BadArgument, match=words):
+            call("generate", "--checkpoint", "none", "--times", "0,0.1,0.1001", "--out", tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_several_clips_get_numbers(trained: Path, tmp_path: Path) -> None:
     call("generate", "--checkpoint", trained, "--steps", 1, "--seconds", 0.2, "--count", 2, "--seed", 7, "--out",
          tmp_path / "c.gif", "--quiet")  # fmt: skip
@@ -86,8 +137,17 @@ def test_several_clips_get_numbers(trained: Path, tmp_path: Path) -> None:
     [
         (("--fps", 0), "--fps is 0"),
         (("--seconds", -1), "--seconds is -1"),
-        (("--times", "0,0.2,0.1"), "must rise"),
+        (("--times", "0,0.2,0.1"), "give rising times"),
         (("--times", "0,a"), "--times is '0,a'"),
+        (("--times", "-1,0.1,0.2"), "--times begins at -1 s"),
+        (("--times", "0,0.00000001"), "--times has 0 s after 0 s"),
+        (("--fps", "inf"), "--fps is inf; expected a number over 0"),
+        (("--play-fps", "inf"), "--play-fps is inf"),
+        (("--play-fps", "0/1"), "--play-fps is 0/1"),
+        (("--fps", 1e9), "--fps is 1000000000.0; expected from 1/1000000 to 1000000"),
+        (("--seconds", "nan"), "--seconds is nan"),
+        (("--speed", "-1:1,1:2"), "begin at 0 or later"),
+        (("--speed", "0:1,100000:2"), "a clip has up to 10000 frames"),
         (("--speed", "0:1,1:0"), "speeds over 0"),
         (("--speed", "fast"), "--speed is 'fast'"),
         (("--class", "jump"), "class 'jump' is unknown.*0 line"),
