@@ -45,6 +45,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out" / "final"
 
 
+def test_threads_below_one_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    for threads in (0, -1):
+        with pytest.raises(BadArgument, match=f"--threads is {threads}; expected 1 or more"):
+            call("train", tmp_path / "r.yaml", "--threads", threads, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def times_of(path: Path) -> list[Fraction]:
     with open_video(path) as video:
         return [frame.pts * frame.time_base for frame in video]
@@ -53,8 +61,10 @@ def times_of(path: Path) -> list[Fraction]:
 def test_frames_stand_in_the_file_at_the_times_asked_for(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
     told = call("generate", "--checkpoint", trained, "--class", "line", "--seconds", 0.5, "--fps", 24, "--steps", 2,
-                "--out", out, "--json", "-", "--sheet", tmp_path / "s.png", "--quiet")  # fmt: skip
+                "--scale", 3, "--out", out, "--json", "-", "--sheet", tmp_path / "s.png", "--quiet")  # fmt: skip
     assert times_of(out) == [Fraction(i, 24) for i in range(12)]
+    with open_video(out) as video:
+        assert (video.info.width, video.info.height) == (48, 48)
     facts = json.loads(told)
     assert facts["frames"] == 12
     assert facts["class"] == "line"
@@ -155,6 +165,8 @@ def test_several_clips_get_numbers(trained: Path, tmp_path: Path) -> None:
         (("--sampler", "ddim"), "trained otherwise"),
         (("--sampler", "magic"), "no sampler 'magic'"),
         (("--count", 0), "--count is 0"),
+        (("--class", "²"), "class '²' is unknown"),
+        (("--scale", 100_000), "--scale is 100000, which makes .*; expected up to 256"),
         (("--steps", 0), "--steps is 0; expected 1 or more"),
         (("--guidance", "nan"), "--guidance is nan"),
         (("--guidance", "inf"), "--guidance is inf"),

@@ -1,5 +1,6 @@
 """`legato generate`: clips from a trained generator, each frame at its time."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from legato.generate.objectives import Objective
     from legato.generate.samplers import Sampler
     from legato.generate.work import Work
-    from legato.video import Timeline
+    from legato.video import Frame, Frames, Timeline
     from legato.video.speed import SpeedCurve
 
 __all__ = ["generate"]
@@ -101,6 +102,7 @@ def generate(
         guidance=guidance,
     )
     generator.check(ask)
+    check_scale(scale, generator.height, generator.width)
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with stepped(made_sampler, quiet) as told, counted(generator.model) as first_work:
@@ -116,8 +118,7 @@ def generate(
     length, files = float(shown.span + last), []
     for at, clip in enumerate(clips):
         path = out if count == 1 else out.with_name(f"{out.stem}-{at}{out.suffix}")
-        large = clip.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-        write_video(Frames(large, shown.pts(base), base), path, last_seconds=last)
+        write_video(enlarged(Frames(clip, shown.pts(base), base), scale), path, last_seconds=last)
         files.append(str(path))
     if sheet is not None:
         contact_sheet(sheet, clips, shown.seconds)
@@ -278,6 +279,23 @@ def steadied(clips: "Tensor", world: "Timeline", given: "Timeline | None", reach
     return torch.stack([torch.stack([frame.pixels for frame in frames]) for frames in made])
 
 
+def check_scale(scale: int, height: int, width: int) -> None:
+    """Refuse a scale that makes frames of more than `parse.MOST_SIDE_PX` a side."""
+    most = max(1, parse.MOST_SIDE_PX // max(height, width))
+    if scale > most:
+        raise BadArgument(
+            f"--scale is {scale}, which makes frames of {width * scale}x{height * scale}; expected up to {most}"
+        )
+
+
+def enlarged(frames: "Frames", scale: int) -> "Iterator[Frame]":
+    """The frames with each pixel as a square of so many a side, one by one."""
+    from dataclasses import replace
+
+    for frame in frames:
+        yield replace(frame, pixels=frame.pixels.repeat_interleave(scale, -2).repeat_interleave(scale, -1))
+
+
 def time_base(shown: "Timeline") -> Fraction:
     """The coarsest that holds all times, or a microsecond."""
     import math
@@ -315,7 +333,7 @@ def class_number(label: str | None, classes: tuple[str, ...]) -> int | None:
         return None
     if label in classes:
         return classes.index(label)
-    if label.isdigit() and int(label) < len(classes):
+    if label.isdecimal() and int(label) < len(classes):
         return int(label)
     known = ", ".join(f"{n} {name}" for n, name in enumerate(classes)) or "none"
     raise BadArgument(f"class '{label}' is unknown to this checkpoint; it has: {known}")

@@ -25,6 +25,7 @@ __all__ = [
     "parsed_times",
 ]
 
+MOST_SIDE_PX = 4096
 MOST_FPS = 1_000_000  # files tell times to a microsecond
 AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
 
@@ -167,9 +168,12 @@ def parsed_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     width, _, height = text.lower().partition("x")
-    if not width.isdigit() or (height and not height.isdigit()):
-        raise BadArgument(f"--size is '{text}'; expected WIDTHxHEIGHT or one number, for example 392 or 448x252")
-    return int(height or width), int(width)
+    sides = (width, height or width)
+    if not all(side.isdecimal() and 0 < int(side) <= MOST_SIDE_PX for side in sides):
+        raise BadArgument(
+            f"--size is '{text}'; expected WIDTHxHEIGHT or one number, each from 1 to {MOST_SIDE_PX}, as 392 or 448x252"
+        )
+    return int(sides[1]), int(sides[0])
 
 
 def named_for(template: Path, video: str, several: bool) -> Path:

@@ -7,8 +7,12 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import check_places, write_json
+from legato.errors import BadArgument
 
 __all__ = ["puppets"]
+
+LEAST_SIDE_PX = 8
+MOST_FRAMES = 10_000  # all are in memory at once
 
 
 def puppets(
@@ -41,6 +45,13 @@ def puppets(
     parsed = parse.parsed_size(size)
     assert parsed is not None
     height, width = parsed
+    if min(height, width) < LEAST_SIDE_PX:
+        raise BadArgument(f"--size is '{size}'; a puppet is drawn from {LEAST_SIDE_PX} pixels a side on")
+    if made.seconds * frame_rate > MOST_FRAMES:
+        raise BadArgument(
+            f"{made.seconds:.1f} s of signing at {float(frame_rate):g} fps are too much; a clip has up to "
+            f"{MOST_FRAMES} frames: lower --fps, or raise --rate"
+        )
     timeline = Timeline.constant(seconds=made.seconds, rate=frame_rate)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_video(made.frames(timeline, height, width), out)

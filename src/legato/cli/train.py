@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legato.errors import check_at_least
+
 if TYPE_CHECKING:
     from legato.generate import VideoGenerator
 
@@ -33,7 +35,8 @@ def train(
     from legato.generate.training import Progress
     from legato.generate.training import train as run
 
-    if threads:
+    if threads is not None:
+        check_at_least(1, **{"--threads": threads})
         torch.set_num_threads(threads)
     folder = out or Path("build") / recipe.stem
     check_folder(folder, "--out")
