@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
-from legato.errors import BadArgument
+from legato.errors import BadArgument, UnsupportedOutput
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.objectives import FlowMatching
 from legato.generate.refine import Refinement
@@ -133,6 +133,13 @@ def test_times_that_a_format_does_not_hold_are_told_before_the_model_is_loaded(t
                         ("a.mkv", r"too close for .mkv files")):  # fmt: skip
         with pytest.raises(BadArgument, match=words):
             call("generate", "--checkpoint", "none", "--times", "0,0.1,0.1001", "--out", tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_that_is_no_png_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    for name in ("sheet.nope", "sheet", "sheet.jpg"):
+        with pytest.raises(UnsupportedOutput, match=r"a contact sheet is a PNG: expected \.png"):
+            call("generate", "--checkpoint", "none", "--sheet", tmp_path / name, "--out", tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
 
 

@@ -75,7 +75,7 @@ def generate(
     from legato.generate.generator import Ask, VideoGenerator
     from legato.generate.work import counted
     from legato.motion.smooth import check_reach
-    from legato.report.sheets import contact_sheet
+    from legato.report.sheets import check_sheet, contact_sheet
     from legato.video import Frames, write_video
     from legato.video.write import check_ending, check_times
 
@@ -84,6 +84,8 @@ def generate(
     if smooth:
         check_reach(smooth)
     check_ending(out)
+    if sheet is not None:
+        check_sheet(sheet)
     check_places({"--out": out, "--sheet": sheet, "--json": json})
     world, shown, last = timelines(seconds, fps, times, speed, play_fps)
     base = time_base(shown)

@@ -58,7 +58,7 @@ def inbetween(
     from legato.generate.generator import VideoGenerator
     from legato.generate.storyboard import between_keys, refined_between_keys
     from legato.motion.smooth import check_reach, smoothed
-    from legato.report.sheets import contact_sheet, sheet_columns
+    from legato.report.sheets import check_sheet, contact_sheet, sheet_columns
     from legato.video import write_video
     from legato.video.still import is_pattern, write_pictures
     from legato.video.write import check_ending
@@ -75,6 +75,8 @@ def inbetween(
         check_ending(out)
     if smooth:
         check_reach(smooth)
+    if sheet is not None:
+        check_sheet(sheet)
     check_places({"--out": out, "--sheet": sheet, "--json": json})
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(rate)

@@ -7,12 +7,19 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
+from legato.errors import UnsupportedOutput
 from legato.files import write_whole
 
-__all__ = ["contact_sheet", "sheet_columns"]
+__all__ = ["check_sheet", "contact_sheet", "sheet_columns"]
 
 MARGIN_PX, LABEL_PX = 4, 14
 COLUMNS = 16
+
+
+def check_sheet(path: Path) -> None:
+    """Raise `UnsupportedOutput` where a path does not name a PNG: before long work."""
+    if path.suffix.lower() != ".png":
+        raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; a contact sheet is a PNG: expected .png")
 
 
 def contact_sheet(
@@ -33,8 +40,10 @@ def contact_sheet(
         side_px: height that a frame is enlarged to.
 
     Raises:
+        UnsupportedOutput: the path does not name a PNG.
         FileNotWritten: it cannot be written there.
     """
+    check_sheet(path)
     chosen = sheet_columns(clips.shape[1], columns)
     times = max(1, round(side_px / clips.shape[-2]))
     frames = clips[:, chosen].permute(0, 1, 3, 4, 2).numpy()  # (clips, columns, height, width, 3)
