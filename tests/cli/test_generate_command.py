@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
+from legato.cli.train import told_count
 from legato.errors import BadArgument, UnsupportedOutput
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.objectives import FlowMatching
@@ -40,9 +41,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "r.yaml").write_text(RECIPE)
     told = call("train", folder / "r.yaml", "training.sample_every=2", "--out", folder / "out", "--quiet")
     assert "trained for 2 steps" in told
+    assert "thousand parameters" in told
     assert (folder / "out" / "samples-000002.png").stat().st_size > 500
     assert list((folder / "out" / "logs").glob("events*"))
     return folder / "out" / "final"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(12, "12"), (1000, "1.0 thousand"), (21_432, "21.4 thousand"), (6_300_000, "6.3 M")]
+)
+def test_small_models_are_counted_in_thousands(count: int, words: str) -> None:
+    assert told_count(count) == words
 
 
 def test_threads_below_one_are_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def train(
         console.print(f"going on from {found}", highlight=False)
     count = sum(p.numel() for p in made.generator.model.parameters())
     console.print(
-        f"{type(made.generator.model).__name__}, {count / 1e6:.1f} M parameters, into {folder}", highlight=False
+        f"{type(made.generator.model).__name__}, {told_count(count)} parameters, into {folder}", highlight=False
     )
     if isinstance(made.source, FolderClips) and (made.source.index.skipped or made.source.clips.too_short):
         console.print(made.source.index.summary(), highlight=False, markup=False)
@@ -87,6 +87,13 @@ def train(
         run(made.generator, made.source, made.settings, folder, told=told, sheet=sample_sheet)
     rest = f", {len(unreadable)} unreadable videos left out" if unreadable else ""
     typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps{rest}")
+
+
+def told_count(count: int) -> str:
+    """A number in millions, thousands below one, or as it is."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.1f} thousand" if count >= 1000 else str(count)
 
 
 def sample_sheet(generator: "VideoGenerator", path: Path) -> None:
