@@ -58,6 +58,7 @@ def bench_stream(
 
     counts = {"windows": windows, "frames-per-window": frames_per_window, "steps": steps, "threads": threads}
     check_at_least(1, **{f"--{option}": value for option, value in counts.items()})
+    check_at_least(0, **{"--context": context, "--sink": sink, "--keyframes": keyframes})
     check_finite(**{"--drive-guidance": drive_guidance})
     check_places({"--json": json})
     window = RollingWindow(

@@ -8,7 +8,7 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import check_places, write_json
-from legato.errors import BadArgument, check_finite
+from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
     from legato.generate.driving import Drive
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from legato.video import Frames
 
 __all__ = ["stream"]
+
+LEAST = {"windows": 1, "frames_per_window": 1, "steps": 1, "context": 0, "sink": 0, "keyframes": 0}
+BETWEEN, AT_END = ("nearest", "linear"), ("hold", "end")
 
 USUAL = {
     "fps": Fraction(24), "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
@@ -68,7 +71,7 @@ def stream(
     ] = None,
     keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0, or the state's.")] = None,
     novelty: Annotated[
-        float | None, typer.Option(help="How unlike all kept frames those are, 0 to 1; 0.3, or the state's.")
+        float | None, typer.Option(help="How unlike all kept frames those are, over 0, at most 2; 0.3, or the state's.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
@@ -98,8 +101,14 @@ def stream(
         raise BadArgument("--resume goes on from a state, which has its own frames in view; leave --reference out")
     if out == Path("-") and json == Path("-"):
         raise BadArgument("--out and --json cannot both go to standard output; give one of them a file")
-    if pipe not in PIPE_FORMATS:
-        raise BadArgument(f"--pipe is '{pipe}'; expected {' or '.join(PIPE_FORMATS)}")
+    words = {
+        "--pipe": (pipe, PIPE_FORMATS),
+        "--drive-between": (drive_between, BETWEEN),
+        "--drive-end": (drive_end, AT_END),
+    }
+    for option, (word, known) in words.items():
+        if word not in known:
+            raise BadArgument(f"{option} is '{word}'; expected {' or '.join(known)}")
     guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
     check_finite(**{option: value for option, value in guided.items() if value is not None})
     check_places({"--out": out, "--state": state, "--json": json})
@@ -168,8 +177,14 @@ def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int 
     """Numbers as asked for, else those of the state, else the usual ones.
 
     Raises:
-        BadArgument: one differs from the state's.
+        BadArgument: one is outside its range, or differs from the state's.
     """
+    for name, value in asked.items():
+        if isinstance(value, int) and name in LEAST:
+            check_at_least(LEAST[name], **{_option(name): value})
+    novelty = asked["novelty"]
+    if novelty is not None and not 0 < novelty <= 2:
+        raise BadArgument(f"--novelty is {novelty:g}; expected more than 0 and at most 2")
     if begun is None:
         return {name: USUAL[name] if value is None else value for name, value in asked.items()}
     has = {
@@ -185,11 +200,15 @@ def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int 
     }
     for name, value in asked.items():
         if value is not None and value != has[name]:
-            option = "--" + name.replace("_", "-")
+            option = _option(name)
             raise BadArgument(
                 f"{option} is {float(value):g} and the saved stream's is {float(has[name]):g}; leave it out"
             )
     return has
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _stream(
