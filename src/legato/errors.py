@@ -1,9 +1,12 @@
 """The exceptions a user of legato catches; each message says what was wrong and what to do."""
 
+import math
+
 __all__ = [
     "BadArgument",
     "CorruptVideo",
     "EmptyVideo",
+    "FileNotWritten",
     "LegatoError",
     "MissingExtra",
     "ModelNotFound",
@@ -17,6 +20,7 @@ __all__ = [
     "VideoNotFound",
     "VideoTooLarge",
     "check_at_least",
+    "check_finite",
 ]
 
 
@@ -30,6 +34,10 @@ class BadArgument(LegatoError, ValueError):
 
 class MissingExtra(LegatoError, ImportError):
     """A feature needs an optional package that is not installed."""
+
+
+class FileNotWritten(LegatoError, OSError):
+    """A file cannot be written where it was to go: a folder in its place, no rights, a full disk."""
 
 
 class VideoError(LegatoError):
@@ -89,3 +97,14 @@ def check_at_least(least: int | float, **values: int | float) -> None:
     for name, value in values.items():
         if not value >= least:
             raise BadArgument(f"{name} is {value:g}; expected {least:g} or more")
+
+
+def check_finite(**values: float) -> None:
+    """Refuse the first value that is infinite, or not a number, by its name.
+
+    Raises:
+        BadArgument: there is one.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise BadArgument(f"{name} is {value:g}; expected a finite number")

@@ -47,3 +47,5 @@ def test_sizes_are_read_and_wrong_arguments_are_told(checkpoint: Path) -> None:
         call("--checkpoint", checkpoint, "--way", "x")
     with pytest.raises(BadArgument, match="--windows is 0"):
         call("--checkpoint", checkpoint, "--windows", 0)
+    with pytest.raises(BadArgument, match="--sink is -1"):
+        call("--checkpoint", checkpoint, "--sink", -1)

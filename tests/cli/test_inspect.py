@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from legato.cli import inspect
 from legato.clock import RateEstimator
-from legato.errors import BadArgument, ModelNotFound, NotAVideo, VideoNotFound
+from legato.errors import BadArgument, FileNotWritten, ModelNotFound, NotAVideo, VideoNotFound
 
 app = typer.Typer()
 app.command()(inspect.inspect)
@@ -67,7 +67,7 @@ def test_errors_say_what_is_wrong(make_clip, tmp_path):
         ((text,), NotAVideo, "not a video"),
         ((make_clip(times=5), "--seconds", "9:10"), BadArgument, "begins at 0 s"),
         ((make_clip(times=5), "--seconds", "nine"), BadArgument, "START:END"),
-        ((make_clip(times=5), "--json", tmp_path), BadArgument, "is a folder"),
+        ((make_clip(times=5), "--json", tmp_path), FileNotWritten, "a folder; name a file"),
     ):
         error = run(*arguments).exception
         assert isinstance(error, kind)

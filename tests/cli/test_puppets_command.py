@@ -29,7 +29,7 @@ def test_a_clip_its_poses_and_its_truth(tmp_path: Path) -> None:
         "--size",
         "128",
         "--fps",
-        "24",
+        "24000/1001",
     ]
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
@@ -49,6 +49,13 @@ def test_unknown_words_and_rates_are_told(tmp_path: Path) -> None:
     for words, told in (
         (["--text", "xyzzy"], "no sign for 'xyzzy'"),
         (["--fps", "0"], "--fps is 0"),
+        (["--fps", "inf"], "--fps is inf"),
+        (["--fps", "100000"], "up to 10000 frames"),
+        (["--size", "0"], "--size is '0'; expected"),
+        (["--size", "1"], "--size is '1'; a puppet is drawn from 8 pixels"),
+        (["--size", "100000"], "from 1 to 4096"),
+        (["--size", "²"], "--size is '²'; expected"),
+        (["--rate", "inf"], "signing rate"),
         (["--rate", "-1"], "signing rate"),
     ):
         result = CliRunner().invoke(app, ["puppets", "--out", str(tmp_path / "v.mp4"), *words])

@@ -28,7 +28,7 @@ def call(*arguments: object) -> str:
 
 def test_there_and_back_again_through_files(tmp_path: Path) -> None:
     frames = faults.moving_scene(rate=15, seconds=0.6, height=60, width=80)
-    first, doubled, back = (tmp_path / name for name in ("a.mp4", "b.mkv", "c.mov"))
+    first, doubled, back = (tmp_path / name for name in ("a.mp4", "b.mkv", "new/c.mov"))
     write_video(frames, first, lossless=True, last_seconds=Fraction(1, 15))
     call(first, "--fps", 30, "--out", doubled, "--lossless")
     told = call(doubled, "--fps", 15, "--out", back, "--lossless", "--json", "-")
@@ -134,7 +134,7 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         (("--fps", 5, "--out", "x.webm", "--lossless"), UnsupportedOutput, "never lossless"),
         (("--fps", 5, "--out", "clip.mp4"), BadArgument, "the video itself"),
         (("--fps", 5, "--out", "link.mp4"), BadArgument, "the video itself"),
-        (("--fps", 5, "--out", "no/x.mp4"), LegatoError, "its folder does not exist"),
+        (("--fps", 5, "--out", "clip.mp4/a.mp4"), LegatoError, "--out leads through .*clip.mp4, which is no folder"),
     ],
 )
 def test_wrong_arguments_are_told(

@@ -85,6 +85,8 @@ def test_the_file_has_exactly_the_frames_asked_for_at_their_times(checkpoint: Pa
     assert told["complete"]
     assert told["peak_rss_bytes"] > 1e6
     assert told["rss_bytes_after_100_frames"] is None
+    call("--checkpoint", checkpoint, "--frames", 3, "--fps", "30000/1001", "--out", out)
+    assert times(out) == [Fraction(1001 * i, 30000) for i in range(3)]
     call("--checkpoint", checkpoint, "--seconds", 0.5, "--fps", 23.976, "--out", out)
     assert times(out) == [Fraction(125 * i, 2997) for i in range(12)]
 
@@ -263,12 +265,24 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--frames", 0), "--frames is 0"),
         (("--seconds", -2), "--seconds is -2"),
         (("--frames", 3, "--fps", 0), "--fps is 0"),
-        (("--frames", 3, "--windows", 0), "windows is 0"),
-        (("--frames", 3, "--sink", -1), "sink_frames is -1"),
+        (("--frames", 3, "--fps", "inf"), "--fps is inf"),
+        (("--frames", 3, "--guidance", "nan"), "--guidance is nan"),
+        (("--frames", 3, "--drive-guidance", "-inf"), "--drive-guidance is -inf"),
+        (("--frames", 3, "--windows", 0), "--windows is 0; expected 1 or more"),
+        (("--frames", 3, "--frames-per-window", 0), "--frames-per-window is 0"),
+        (("--frames", 3, "--steps", 0), "--steps is 0"),
+        (("--frames", 3, "--sink", -1), "--sink is -1; expected 0 or more"),
+        (("--frames", 3, "--context", -1), "--context is -1"),
+        (("--frames", 3, "--keyframes", -1), "--keyframes is -1"),
+        (("--frames", 3, "--novelty", 0), "--novelty is 0; expected more than 0 and at most 2"),
+        (("--frames", 3, "--novelty", "nan"), "--novelty is nan"),
+        (("--frames", 3, "--drive", "-", "--drive-end", "never"), "--drive-end is 'never'; expected hold or end"),
+        (("--frames", 3, "--drive", "-", "--drive-between", "cubic"), "--drive-between is 'cubic'; expected nearest"),
         (("--frames", 3, "--text", "left"), "does not know 'left'"),
         (("--frames", 3, "--pipe", "avi"), "--pipe is 'avi'"),
         (("--frames", 3, "--drive", "-", "--drive-pipe", "avi"), "--drive-pipe is 'avi'"),
         (("--frames", 3, "--drive", "-", "--drive-fps", 0), "--drive-fps is 0"),
+        (("--frames", 3, "--drive", "-", "--drive-fps", "1/0"), "--drive-fps is 1/0"),
         (("--frames", 3, "--drive", "-", "--drive-patience", -1), "--drive-patience is -1"),
         (("--frames", 3, "--reference-pose", "p.png"), r"--reference-pose fits a drive.*give --drive too"),
         (("--frames", 3, "--bridge", 0.5), r"--bridge fits a drive.*give --drive too"),

@@ -3,8 +3,10 @@
 import csv
 import json
 import pickle
+import re
 import wave
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -167,6 +169,12 @@ def test_bad_files_are_skipped_counted_and_listed(make_video, tmp_path):
     assert kinds == {"cut.mp4": "NotAVideo", "empty.mkv": "NotAVideo", "sound.wav": "NoVideoStream"}
     assert index.footage[0].label == 1  # the class of bad files keeps its number
     assert "1 videos in 2 classes" in index.summary()
+    assert re.search(r"classes, \d+\.\d seconds$", index.summary().splitlines()[0])
+    one = index.footage[0]
+    for seconds, words in ((300, "5.0 minutes"), (5400, "1.50 hours")):
+        slower = Fraction(seconds) / Fraction(one.last_seconds - one.first_seconds).limit_denominator(1000)
+        long = replace(one, time_base=one.time_base * slower)
+        assert replace(index, footage=(long,)).summary().splitlines()[0].endswith(words)
     assert "3 skipped:" in index.summary()
     assert "only audio" in index.summary()
     assert "and 2 more" in index.summary(lines=1)

@@ -92,6 +92,15 @@ def test_given_frames_cannot_be_guided_by_where_no_level_is_told() -> None:
 
 
 @torch.inference_mode()
+def test_guidance_that_is_no_number_is_refused() -> None:
+    for name in ("guidance", "drive_guidance", "given_guidance"):
+        with pytest.raises(BadArgument, match=f"^{name} is nan; expected a finite number"):
+            Ask(SECONDS, [0, 1], **{name: float("nan")})
+    for name in ("guidance", "drive_guidance"):
+        with pytest.raises(BadArgument, match=f"^{name} is inf; expected a finite number"):
+            StreamAsk(**{name: float("inf")})
+
+
 def test_other_networks_are_guided_by_text_too() -> None:
     torch.manual_seed(0)
     model = VideoUNet3D(3, (16, 16)).eval()

@@ -5,7 +5,17 @@ import torch
 
 from legato.errors import BadArgument
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching
-from legato.generate.samplers import DiffusersSampler, Euler, FieldDescent, Heun, Sampler, Start, noise_at
+from legato.generate.samplers import (
+    DiffusersSampler,
+    Euler,
+    FieldDescent,
+    Heun,
+    MultiLevel,
+    Sampler,
+    Start,
+    default_sampler,
+    noise_at,
+)
 
 CLEAN = torch.randn(2, 6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 NOISE = torch.randn(2, 6, 3, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -103,6 +113,10 @@ def test_a_sampler_of_another_objective_says_so() -> None:
             sampler(lambda x, levels: x, objective, start())
     with pytest.raises(BadArgument, match="0 steps"):
         Euler(0)
+    with pytest.raises(BadArgument, match="0 steps"):
+        default_sampler(FlowMatching(), 0)
+    with pytest.raises(BadArgument, match="levels is -1"):
+        MultiLevel(-1)
     with pytest.raises(BadArgument, match="no sampler 'plms'"):
         DiffusersSampler(3, "plms")
 

@@ -309,3 +309,10 @@ def test_a_gif_does_not_grow(tmp_path):
     with pytest.raises(UnsupportedOutput, match="while it grows"):
         write_video(painted([Fraction(0)], time_base=Fraction(1, 100)), tmp_path / "clip.gif", growing=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_stays_and_leads_to_the_video(tmp_path):
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "real.mp4")
+    write_video(painted(UNEVEN_1000), tmp_path / "link.mp4")
+    assert (tmp_path / "link.mp4").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.mp4", "real.mp4"]

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from legato.cli.output import write_json
-from legato.errors import BadArgument, check_at_least
+from legato.cli import parse
+from legato.cli.output import check_places, write_json
+from legato.errors import BadArgument, check_at_least, check_finite
 
 __all__ = ["app"]
 
@@ -35,7 +36,7 @@ def bench_stream(
     ] = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Without the drive, by text alone.")] = False,
     drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 2.0,
-    fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
+    fps: Annotated[str, typer.Option(help="Frames per second, as 24 or 30000/1001.")] = "24",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     memory_limit: Annotated[
         str, typer.Option(help="Most that a process may take, such as 600M or 9.3G, libraries included; none for 0.")
@@ -57,13 +58,17 @@ def bench_stream(
 
     counts = {"windows": windows, "frames-per-window": frames_per_window, "steps": steps, "threads": threads}
     check_at_least(1, **{f"--{option}": value for option, value in counts.items()})
+    check_at_least(0, **{"--context": context, "--sink": sink, "--keyframes": keyframes})
+    check_finite(**{"--drive-guidance": drive_guidance})
+    check_places({"--json": json})
     window = RollingWindow(
         windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)
     )
-    limit = memory_bytes(memory_limit)
+    rate = float(parse.parsed_rate(fps))
+    most = memory_bytes(memory_limit)
     asks = [
         BenchAsk(
-            checkpoint, name, count, window, reference, not text_only, drive_guidance, fps, seed, limit, device, threads
+            checkpoint, name, count, window, reference, not text_only, drive_guidance, rate, seed, most, device, threads
         )
         for count in frames or [48, 192]
         for name in way or list(WAYS)

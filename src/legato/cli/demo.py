@@ -16,8 +16,10 @@ def demo(
     from legato.cli.output import write_json
     from legato.cli.parse import AUDIT_FLOOR, parsed_audit, parsed_policy
     from legato.cli.watch import load_encoder, watch_video
+    from legato.files import check_folder
     from legato.samples import BIG_BUCK_BUNNY
 
+    check_folder(out, "--out")
     model = "legato-tiny"
     encoder = load_encoder(
         model, None, None, parsed_policy("threshold", None), parsed_audit(AUDIT_FLOOR), "cpu", "float32"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from legato.cli import parse
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def inbetween(
         str, typer.Option(help="Without a checkpoint: flow, linear, or footage-inbetween for real footage.")
     ] = "flow",
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
+    fps: Annotated[str, typer.Option(help="Frames per second; any, as 24 or 30000/1001.")] = "24",
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     smooth: Annotated[
@@ -58,11 +58,12 @@ def inbetween(
     from legato.generate.generator import VideoGenerator
     from legato.generate.storyboard import between_keys, refined_between_keys
     from legato.motion.smooth import check_reach, smoothed
-    from legato.report.sheets import contact_sheet, sheet_columns
+    from legato.report.sheets import check_sheet, contact_sheet, sheet_columns
     from legato.video import write_video
     from legato.video.still import is_pattern, write_pictures
     from legato.video.write import check_ending
 
+    rate = parse.parsed_rate(fps)
     way = parse.parsed_interpolator(interpolator)
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
@@ -74,8 +75,11 @@ def inbetween(
         check_ending(out)
     if smooth:
         check_reach(smooth)
+    if sheet is not None:
+        check_sheet(sheet)
+    check_places({"--out": out, "--sheet": sheet, "--json": json})
     board = _board(storyboard, key or [], proposal or [])
-    timeline = board.timeline(fps)
+    timeline = board.timeline(rate)
     threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import tell, write_json
+from legato.cli.output import check_places, tell, write_json
 from legato.cli.progress import Span, progress
 from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
@@ -37,8 +37,7 @@ def inspect(
     """Say what videos are: frame times, cuts, coherence, motion, kind of content, and what is wrong with them."""
     paths = parse.expanded(videos)
     span = parse.parsed_span(seconds)
-    if json_out is not None and json_out.is_dir():
-        raise BadArgument(f"{json_out} is a folder; name a file")
+    check_places({"--json": json_out})
     quiet = quiet or json_out == Path("-")
     estimator = None
     if estimate_rate or rate_estimator:

@@ -1,6 +1,7 @@
 """`legato measure`: is a video temporally coherent, and where does it break?"""
 
 import csv
+import io
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import tell, write_json
+from legato.cli.output import check_places, tell, write_json
 from legato.cli.progress import Span, progress
 from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
+from legato.files import write_whole
 
 if TYPE_CHECKING:
     from legato.metrics import Measured, Measurement, Metric
@@ -93,9 +95,7 @@ def measure(
     """Measure temporal coherence: flicker, warping error, smoothness, seams, freezes, timing, speed, drift."""
     paths = [str(path) for path in in_folders(parse.expanded(videos))]
     span, limits = parse.parsed_span(seconds), [Limit.parsed(text) for text in fail_if or []]
-    for written in (json_out, csv_out, report):
-        if written is not None and written.is_dir():
-            raise BadArgument(f"{written} is a folder; name a file")
+    check_places({"--json": json_out, "--csv": csv_out, "--report": report})
     if len(paths) > 1 and (compare or reference or answers):
         raise BadArgument("--reference, --compare and --answers go with one video; give one")
     others = parse.expanded([str(path) for path in compare or []])
@@ -358,12 +358,10 @@ def show(path: str, found: "Measured", failed: list[Limit]) -> None:
 def write_table(path: Path, found: list[tuple[str, "Measured"]]) -> None:
     """A CSV file with a row for each video and a column for each measurement."""
     names = list(dict.fromkeys(m.name for _, measured in found for m in measured.measurements))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["video", *names])
-        for video, measured in found:
-            values = {m.name: m.value for m in measured.measurements}
-            writer.writerow([video, *("" if values.get(n) is None else values[n] for n in names)])
-    part.replace(path)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(["video", *names])
+    for video, measured in found:
+        values = {m.name: m.value for m in measured.measurements}
+        writer.writerow([video, *("" if values.get(n) is None else values[n] for n in names)])
+    write_whole(path, table.getvalue().encode())

@@ -1,6 +1,7 @@
 """What several verbs read from the command line in the same way."""
 
 import glob
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,11 @@ __all__ = [
     "parsed_size",
     "parsed_span",
     "parsed_speed",
+    "parsed_times",
 ]
 
+MOST_SIDE_PX = 4096
+MOST_FPS = 1_000_000  # files tell times to a microsecond
 AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
 
 
@@ -124,15 +128,39 @@ def parsed_speed(text: str) -> list[tuple[Fraction, Fraction]]:
         ) from None
 
 
-def parsed_rate(text: str) -> Fraction:
-    """Frames per second, exact: `60`, `23.976` or `24000/1001`."""
+def parsed_rate(text: str, option: str = "--fps") -> Fraction:
+    """Frames per second, exact: `60`, `23.976` or `24000/1001`.
+
+    Raises:
+        BadArgument: it is something else, or beyond what files can hold.
+    """
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if rate <= 0:
-        raise BadArgument(f"--fps is {text}; expected a number over 0, for example 60, 23.976 or 24000/1001")
+        raise BadArgument(f"{option} is {text}; expected a number over 0, for example 60, 23.976 or 24000/1001")
+    if not Fraction(1, MOST_FPS) <= rate <= MOST_FPS:
+        raise BadArgument(f"{option} is {text}; expected from 1/{MOST_FPS} to {MOST_FPS} frames per second")
     return rate
+
+
+def parsed_times(text: str) -> list[Fraction]:
+    """Rising seconds apart by commas, exactly as written, to a microsecond.
+
+    Raises:
+        BadArgument: they are something else, do not rise, or begin before 0.
+    """
+    try:
+        times = [Fraction(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise BadArgument(f"--times is '{text}'; expected seconds apart by commas, for example 0,0.1,1/4") from None
+    for before, after in itertools.pairwise(times):
+        if after <= before:
+            raise BadArgument(f"--times has {float(after):g} s after {float(before):g} s; give rising times")
+    if times[0] < 0:
+        raise BadArgument(f"--times begins at {float(times[0]):g} s; expected 0 or later")
+    return times
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:
@@ -140,9 +168,12 @@ def parsed_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     width, _, height = text.lower().partition("x")
-    if not width.isdigit() or (height and not height.isdigit()):
-        raise BadArgument(f"--size is '{text}'; expected WIDTHxHEIGHT or one number, for example 392 or 448x252")
-    return int(height or width), int(width)
+    sides = (width, height or width)
+    if not all(side.isdecimal() and 0 < int(side) <= MOST_SIDE_PX for side in sides):
+        raise BadArgument(
+            f"--size is '{text}'; expected WIDTHxHEIGHT or one number, each from 1 to {MOST_SIDE_PX}, as 392 or 448x252"
+        )
+    return int(sides[1]), int(sides[0])
 
 
 def named_for(template: Path, video: str, several: bool) -> Path:

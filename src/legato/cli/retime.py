@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import write_json
+from legato.cli.output import check_places, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument
 
@@ -51,11 +51,12 @@ def retime(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Bring a video to any frame rate or speed, by frames at exact times."""
+    check_places({"--out": out, "--json": json_out})
     told = retime_video(
         video,
         out,
         parse.parsed_interpolator(interpolator),
-        times=None if times is None else parsed_times(times),
+        times=None if times is None else parse.parsed_times(times),
         threads=threads,
         rate=None if fps is None else parse.parsed_rate(fps),
         curve=None if speed is None else parsed_curve(speed),
@@ -151,6 +152,7 @@ def retime_video(
         frames = shown_at(bar, shown, base)
         fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0, picked=times is not None)
         audio_from = path if fate == "copied" else None
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
         return {
@@ -301,20 +303,6 @@ def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool, picke
     if "://" in info.path and info.duration_seconds is None:
         return "dropped, since it is a live stream's"
     return "copied"
-
-
-def parsed_times(text: str) -> list[Fraction]:
-    """Rising seconds apart by commas, exactly as written, to a microsecond."""
-    try:
-        times = [Fraction(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
-        raise BadArgument(f"--times is '{text}'; expected seconds apart by commas, for example 0,0.1,1/4") from None
-    for before, after in itertools.pairwise(times):
-        if after <= before:
-            raise BadArgument(f"--times has {float(after):g} s after {float(before):g} s; give rising times")
-    if times[0] < 0:
-        raise BadArgument(f"--times begins at {float(times[0]):g} s; expected 0 or later")
-    return times
 
 
 def parsed_curve(text: str) -> "SpeedCurve":

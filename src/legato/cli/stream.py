@@ -1,16 +1,16 @@
 """`legato stream`: video without end, frame by frame as it is made, in bounded memory."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from legato.cli.output import tell, write_json
-from legato.errors import BadArgument
+from legato.cli import parse
+from legato.cli.output import check_places, tell, write_json
+from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from legato.generate.driving import Drive
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import VideoStream, VideoStreamState
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["stream"]
 
+LEAST = {"windows": 1, "frames_per_window": 1, "steps": 1, "context": 0, "sink": 0, "keyframes": 0}
+BETWEEN, AT_END = ("nearest", "linear"), ("hold", "end")
+
 USUAL = {
-    "fps": 24.0, "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
+    "fps": Fraction(24), "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
     "novelty": 0.3, "seed": 0,
 }  # fmt: skip
 
@@ -35,7 +38,7 @@ def stream(
         str, typer.Option(help="What comes on standard input: y4m, or rgb24 of the size that the checkpoint takes.")
     ] = "y4m",
     drive_fps: Annotated[
-        float | None, typer.Option(help="Driving pictures per second; their own times, or --fps for rgb24, otherwise.")
+        str | None, typer.Option(help="Driving pictures per second; their own times, or --fps for rgb24, otherwise.")
     ] = None,
     drive_between: Annotated[str, typer.Option(help="Between driving pictures: nearest or linear.")] = "nearest",
     drive_end: Annotated[str, typer.Option(help="When the drive is over: hold its last picture, or end.")] = "hold",
@@ -56,7 +59,7 @@ def stream(
     seconds: Annotated[float | None, typer.Option(help="How much to make.")] = None,
     frames: Annotated[int | None, typer.Option(help="How many frames to make, instead of --seconds.")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C or the end of the drive.")] = False,
-    fps: Annotated[float | None, typer.Option(help="Frames per second; 24, or the state's.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames per second, as 24 or 30000/1001; 24, or the state's.")] = None,
     windows: Annotated[int | None, typer.Option(help="In the queue; 4, or the state's.")] = None,
     frames_per_window: Annotated[
         int | None, typer.Option(help="Latent frames made at a time; 4, or the state's.")
@@ -68,7 +71,7 @@ def stream(
     ] = None,
     keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0, or the state's.")] = None,
     novelty: Annotated[
-        float | None, typer.Option(help="How unlike all kept frames those are, 0 to 1; 0.3, or the state's.")
+        float | None, typer.Option(help="How unlike all kept frames those are, over 0, at most 2; 0.3, or the state's.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
@@ -98,12 +101,21 @@ def stream(
         raise BadArgument("--resume goes on from a state, which has its own frames in view; leave --reference out")
     if out == Path("-") and json == Path("-"):
         raise BadArgument("--out and --json cannot both go to standard output; give one of them a file")
-    if pipe not in PIPE_FORMATS:
-        raise BadArgument(f"--pipe is '{pipe}'; expected {' or '.join(PIPE_FORMATS)}")
+    words = {
+        "--pipe": (pipe, PIPE_FORMATS),
+        "--drive-between": (drive_between, BETWEEN),
+        "--drive-end": (drive_end, AT_END),
+    }
+    for option, (word, known) in words.items():
+        if word not in known:
+            raise BadArgument(f"{option} is '{word}'; expected {' or '.join(known)}")
+    guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
+    check_finite(**{option: value for option, value in guided.items() if value is not None})
+    check_places({"--out": out, "--state": state, "--json": json})
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
-        fps=fps,
+        fps=None if fps is None else parse.parsed_rate(fps),
         windows=windows,
         frames_per_window=frames_per_window,
         steps=steps,
@@ -113,9 +125,10 @@ def stream(
         novelty=novelty,
         seed=seed,
     )
+    led = None if drive_fps is None else float(parse.parsed_rate(drive_fps, "--drive-fps"))
     driver = None
     if drive is not None:
-        driver = Driver(drive, drive_pipe, drive_fps, drive_between, drive_end, drive_patience, reference_pose, bridge)
+        driver = Driver(drive, drive_pipe, led, drive_between, drive_end, drive_patience, reference_pose, bridge)
     elif reference_pose is not None or bridge:
         option = "--bridge" if reference_pose is None else "--reference-pose"
         raise BadArgument(f"{option} fits a drive to the reference; give --drive too")
@@ -167,14 +180,18 @@ def stream(
         typer.echo(session.summary(str(out), whole), err=out == Path("-"))
 
 
-def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> dict[str, Any]:
+def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int | None) -> dict[str, Any]:
     """Numbers as asked for, else those of the state, else the usual ones.
 
     Raises:
-        BadArgument: one differs from the state's.
+        BadArgument: one is outside its range, or differs from the state's.
     """
-    from fractions import Fraction
-
+    for name, value in asked.items():
+        if isinstance(value, int) and name in LEAST:
+            check_at_least(LEAST[name], **{_option(name): value})
+    novelty = asked["novelty"]
+    if novelty is not None and not 0 < novelty <= 2:
+        raise BadArgument(f"--novelty is {novelty:g}; expected more than 0 and at most 2")
     if begun is None:
         return {name: USUAL[name] if value is None else value for name, value in asked.items()}
     has = {
@@ -189,10 +206,11 @@ def _settings(begun: "VideoStreamState | None", **asked: float | int | None) -> 
         "seed": begun.ask.seed,
     }
     for name, value in asked.items():
-        exact = Fraction(value).limit_denominator(1001) if name == "fps" and value is not None else value
-        if value is not None and exact != has[name]:
-            option = "--" + name.replace("_", "-")
-            raise BadArgument(f"{option} is {value:g} and the saved stream's is {float(has[name]):g}; leave it out")
+        if value is not None and value != has[name]:
+            option = _option(name)
+            raise BadArgument(
+                f"{option} is {float(value):g} and the saved stream's is {float(has[name]):g}; leave it out"
+            )
     return has
 
 
@@ -207,6 +225,10 @@ def _check_fits(begun: "VideoStreamState", generator: "VideoGenerator", checkpoi
         )
 
 
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def _stream(
     generator: "VideoGenerator",
     begun: "VideoStreamState | None",
@@ -216,16 +238,13 @@ def _stream(
 ) -> "VideoStream":
     """The stream, new or gone on with; text, class and guidance that are given anew count from here on."""
     from dataclasses import replace
-    from fractions import Fraction
 
     from legato.generate.appearance import Appearance
     from legato.generate.rolling import RollingWindow
     from legato.generate.stream import StreamAsk, VideoStream
 
-    if not chosen["fps"] > 0:
-        raise BadArgument(f"--fps is {chosen['fps']:g}; expected more than 0")
     if begun is None:
-        ask = StreamAsk(Fraction(chosen["fps"]).limit_denominator(1001), seed=chosen["seed"])
+        ask = StreamAsk(chosen["fps"], seed=chosen["seed"])
         window = RollingWindow(
             chosen["windows"],
             chosen["frames_per_window"],
@@ -264,7 +283,6 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
 def _count(seconds: float | None, frames: int | None, rate: "Fraction") -> int | None:
     """How many frames to make."""
     import math
-    from fractions import Fraction
 
     if frames is not None and frames < 1:
         raise BadArgument(f"--frames is {frames}; expected at least 1")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from legato.errors import check_at_least
+
 if TYPE_CHECKING:
     from legato.generate import VideoGenerator
 
@@ -27,22 +29,25 @@ def train(
     from rich.progress import Progress as Bar
 
     from legato.data.clips import FolderClips
+    from legato.files import check_folder
     from legato.generate.checkpoints import last_checkpoint
     from legato.generate.recipe import read_recipe
     from legato.generate.training import Progress
     from legato.generate.training import train as run
 
-    if threads:
+    if threads is not None:
+        check_at_least(1, **{"--threads": threads})
         torch.set_num_threads(threads)
-    made = read_recipe(recipe, overrides or ())
     folder = out or Path("build") / recipe.stem
+    check_folder(folder, "--out")
+    made = read_recipe(recipe, overrides or ())
     found = last_checkpoint(folder)
     console = Console(stderr=True)
     if found:
         console.print(f"going on from {found}", highlight=False)
     count = sum(p.numel() for p in made.generator.model.parameters())
     console.print(
-        f"{type(made.generator.model).__name__}, {count / 1e6:.1f} M parameters, into {folder}", highlight=False
+        f"{type(made.generator.model).__name__}, {told_count(count)} parameters, into {folder}", highlight=False
     )
     if isinstance(made.source, FolderClips) and (made.source.index.skipped or made.source.clips.too_short):
         console.print(made.source.index.summary(), highlight=False, markup=False)
@@ -82,6 +87,13 @@ def train(
         run(made.generator, made.source, made.settings, folder, told=told, sheet=sample_sheet)
     rest = f", {len(unreadable)} unreadable videos left out" if unreadable else ""
     typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps{rest}")
+
+
+def told_count(count: int) -> str:
+    """A number in millions, thousands below one, or as it is."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.1f} thousand" if count >= 1000 else str(count)
 
 
 def sample_sheet(generator: "VideoGenerator", path: Path) -> None:

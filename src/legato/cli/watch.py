@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import tell, write_json
+from legato.cli.output import check_places, tell, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument, VideoError
 
@@ -61,9 +61,7 @@ def watch(
     chosen = parse.parsed_policy(policy, max_age)
     if fidelity is not None and not 0 < fidelity < 1:
         raise BadArgument(f"--fidelity is {fidelity}; expected a mean token cosine between 0 and 1, for example 0.98")
-    for path in (features, report, json_out):
-        if path is not None and path.is_dir():
-            raise BadArgument(f"{path} is a folder; name a file")
+    check_places({"--features": features, "--report": report, "--json": json_out})
     checked = parse.parsed_audit(audit)
     encoder = load_encoder(model, layer, parse.parsed_size(size), chosen, checked, device, dtype)
     quiet = quiet or json_out == Path("-")

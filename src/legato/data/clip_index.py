@@ -111,14 +111,21 @@ class ClipIndex:
 
     def summary(self, lines: int = 20) -> str:
         """A few lines to print: how much there is, and the first so many of the doubts and of what was skipped."""
-        hours = sum(one.last_seconds - one.first_seconds for one in self.footage) / 3600
+        seconds = sum(one.last_seconds - one.first_seconds for one in self.footage)
         classes = f" in {len(self.classes)} classes" if self.classes else ""
         doubts = [f"  {one.path}: {one.rate_doubt}" for one in self.footage if not one.rate_known]
         skipped = [f"  {one}" for one in self.skipped]
-        told = [f"{len(self)} videos{classes}, {hours:.2f} hours"]
+        told = [f"{len(self)} videos{classes}, {_length(seconds)}"]
         told += _shortened(f"{len(doubts)} with a rate that is not to be believed:", doubts, lines)
         told += _shortened(f"{len(skipped)} skipped:", skipped, lines)
         return "\n".join(told)
+
+
+def _length(seconds: float) -> str:
+    """A time in words, in the largest unit of which there is one."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.2f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
 
 
 def index_folder(

@@ -108,7 +108,7 @@ class Puppet(World):
             raise BadArgument(
                 f"no sign for '{' '.join(unknown) or 'nothing'}'; the vocabulary has {', '.join(VOCABULARY)}"
             )
-        if not self.rate > 0:
+        if not 0 < self.rate < math.inf:
             raise BadArgument(f"the signing rate is {self.rate}; expected more than 0, for example 1")
 
     @cached_property

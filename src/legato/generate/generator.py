@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from legato.errors import BadArgument, ModelNotFound
+from legato.errors import BadArgument, ModelNotFound, check_finite
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.guidance import guided, left_out, texts_of, told_rows, told_texts
@@ -72,6 +72,9 @@ class Ask:
             they determine is followed more closely.
         seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the
             sampler to the next; `seconds` throughout by default.
+
+    Raises:
+        BadArgument: times do not rise, guidance is not finite, or parts do not belong together.
     """
 
     seconds: Seconds
@@ -90,6 +93,7 @@ class Ask:
     seconds_at: Callable[[float], Seconds] | None = None
 
     def __post_init__(self) -> None:
+        check_finite(guidance=self.guidance, drive_guidance=self.drive_guidance, given_guidance=self.given_guidance)
         steps = self.seconds.diff(dim=1)
         if steps.numel() and not bool((steps > 0).all()):
             clip, at = (steps <= 0).nonzero()[0].tolist()

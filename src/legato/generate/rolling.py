@@ -5,6 +5,7 @@ noise, lowers the whole queue by one stair, and pops the window that has come to
 first ticks, so nothing is made that is not shown, and no window is cut off from its neighbours by a batch's border.
 """
 
+import io
 import itertools
 import pickle
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument, StateMismatch, check_at_least
+from legato.files import write_whole
 from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
 from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
@@ -328,11 +330,14 @@ class RollingWindow:
 
 
 def save_values(path: str | Path, values: dict[str, Any]) -> None:
-    """Write tensors and plain values to a file, complete or not at all."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    torch.save(values, part)
-    part.replace(path)
+    """Write tensors and plain values to a file, complete or not at all.
+
+    Raises:
+        FileNotWritten: it cannot be written there.
+    """
+    content = io.BytesIO()
+    torch.save(values, content)
+    write_whole(path, content.getbuffer())
 
 
 def load_values(path: str | Path) -> dict[str, Any]:

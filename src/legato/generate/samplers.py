@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 from legato.generate.equilibrium import Descent, Nesterov
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, Objective, framewise
 from legato.generate.refine import Refinement
@@ -260,6 +260,9 @@ class MultiLevel(Sampler):
     count: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_at_least(0, levels=self.count)
+
     def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
         """See `Sampler`."""
         if not isinstance(objective, Refinement):
@@ -285,9 +288,9 @@ class MultiLevel(Sampler):
 
 
 def default_sampler(objective: Objective, count: int | None = None) -> Sampler:
-    """What fits the objective."""
+    """What fits the objective, with so many steps; its usual number by default."""
     if isinstance(objective, FlowMatching):
-        return Euler(count or Euler.count, objective.shift)
+        return Euler(Euler.count if count is None else count, objective.shift)
     kinds: dict[type[Objective], type[DiffusersSampler | FieldDescent | MultiLevel]] = {
         Diffusion: DiffusersSampler, Equilibrium: FieldDescent, Refinement: MultiLevel,
     }  # fmt: skip

@@ -98,7 +98,7 @@ class Storyboard:
         """
         if not 0 < fps < math.inf:
             raise BadArgument(f"fps is {float(fps):g}; expected more than 0")
-        rate = Fraction(fps).limit_denominator(1001)
+        rate = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
         first, last = self.keys[0].time, self.keys[-1].time
         if (last - first) * rate > MOST_FRAMES:
             raise BadArgument(

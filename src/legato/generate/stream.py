@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
-from legato.errors import BadArgument, StateMismatch
+from legato.errors import BadArgument, StateMismatch, check_finite
 from legato.generate.causal import CausalDecoder, DecoderState
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import Ask, VideoGenerator
@@ -46,7 +46,7 @@ class StreamAsk:
         drive_guidance: see `Ask`.
 
     Raises:
-        BadArgument: the rate is not positive.
+        BadArgument: the rate is not positive, or guidance is not finite.
     """
 
     rate: Fraction = Fraction(24)
@@ -59,6 +59,7 @@ class StreamAsk:
     def __post_init__(self) -> None:
         if not self.rate > 0:
             raise BadArgument(f"the rate is {float(self.rate):g} frames per second; expected more than 0")
+        check_finite(guidance=self.guidance, drive_guidance=self.drive_guidance)
 
     def seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
         """When frames are shown, by their numbers; those before the stream's first are negative."""

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from legato.files import write_whole
 from legato.video.pixels import rows_of_pixels
 
 __all__ = ["cards", "page", "picture", "pictures", "plot", "section", "table", "thumbnail", "write_page"]
@@ -57,12 +58,12 @@ def page(title: str, lead: str, body: str, *, plots: bool = True) -> str:
 
 
 def write_page(path: str | Path, text: str) -> None:
-    """Write a page under a temporary name and rename it, so that no half page is left."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """Write a page, complete or not at all.
+
+    Raises:
+        FileNotWritten: it cannot be written there.
+    """
+    write_whole(path, text.encode())
 
 
 def section(title: str, note: str, content: str) -> str:

@@ -7,10 +7,19 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-__all__ = ["contact_sheet", "sheet_columns"]
+from legato.errors import UnsupportedOutput
+from legato.files import write_whole
+
+__all__ = ["check_sheet", "contact_sheet", "sheet_columns"]
 
 MARGIN_PX, LABEL_PX = 4, 14
 COLUMNS = 16
+
+
+def check_sheet(path: Path) -> None:
+    """Raise `UnsupportedOutput` where a path does not name a PNG: before long work."""
+    if path.suffix.lower() != ".png":
+        raise UnsupportedOutput(f"{path} ends in {path.suffix or 'nothing'!r}; a contact sheet is a PNG: expected .png")
 
 
 def contact_sheet(
@@ -29,7 +38,12 @@ def contact_sheet(
         seconds: of the frames, written above the columns.
         columns: at most; longer clips show frames spread evenly.
         side_px: height that a frame is enlarged to.
+
+    Raises:
+        UnsupportedOutput: the path does not name a PNG.
+        FileNotWritten: it cannot be written there.
     """
+    check_sheet(path)
     chosen = sheet_columns(clips.shape[1], columns)
     times = max(1, round(side_px / clips.shape[-2]))
     frames = clips[:, chosen].permute(0, 1, 3, 4, 2).numpy()  # (clips, columns, height, width, 3)
@@ -45,10 +59,8 @@ def contact_sheet(
         for row, clip in enumerate(frames):
             y = LABEL_PX + row * (height + MARGIN_PX)
             sheet[y : y + height, x : x + width] = clip[column]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.stem + ".part.png")
-    cv2.imwrite(str(part), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    part.replace(path)
+    stored = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+    write_whole(path, stored.tobytes())
 
 
 def sheet_columns(frames: int, columns: int = COLUMNS) -> list[int]:

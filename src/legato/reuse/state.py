@@ -1,5 +1,6 @@
 """What one stream remembers between frames: a value that goes in and comes out."""
 
+import io
 import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from legato.errors import BadArgument
+from legato.files import write_whole
 from legato.motion import content_cuts, cuts
 from legato.reuse.audit import Tally
 from legato.reuse.track import Track
@@ -85,12 +87,14 @@ class StreamState:
         return replace(self, tokens=self.tokens.to(device), memory=memory)
 
     def save(self, path: str | Path) -> None:
-        """Write the state to a file, from which `load` resumes the stream exactly."""
-        path = Path(path)
-        values = vars(self) | {"memory": self.memory.tensors}
-        part = path.with_name(path.name + ".part")
-        torch.save(values, part)
-        part.replace(path)
+        """Write the state to a file, complete or not at all; `load` resumes the stream from it exactly.
+
+        Raises:
+            FileNotWritten: it cannot be written there.
+        """
+        content = io.BytesIO()
+        torch.save(vars(self) | {"memory": self.memory.tensors}, content)
+        write_whole(path, content.getbuffer())
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "StreamState":

@@ -1,6 +1,7 @@
 """Write the features of a stream to a safetensors file while they come, in constant memory."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +9,7 @@ from types import TracebackType
 import numpy as np
 import torch
 
+from legato.errors import FileNotWritten
 from legato.reuse.encoder import Encoded
 
 __all__ = ["FeatureWriter"]
@@ -28,6 +30,9 @@ class FeatureWriter:
     Args:
         path: where the file goes.
         metadata: strings to keep beside the tensors.
+
+    Raises:
+        FileNotWritten: no file can be made there, or it is a pipe or a device.
     """
 
     MODES = ("full", "partial", "hold")
@@ -35,9 +40,15 @@ class FeatureWriter:
     def __init__(self, path: str | Path, metadata: dict[str, str] | None = None):
         self.path = Path(path)
         self.metadata = metadata or {}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = self.path.with_name(self.path.name + ".part")
-        self._file = self._part.open("wb")
+        if self.path.exists() and not self.path.is_file():
+            raise FileNotWritten(f"{path} is no file; features begin with what is written last, so name a file")
+        self._place = Path(os.path.realpath(path))
+        self._part = self._place.with_name(self._place.name + ".part")
+        try:
+            self._part.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("wb")
+        except OSError as error:
+            raise FileNotWritten(f"{path} cannot be written: {error.strerror}; check the folder") from error
         self._file.write(b" " * HEADER_BYTES)
         self._token_shape: tuple[int, int] | None = None
         self._small: dict[str, list[np.ndarray]] = {"cls": [], "seconds": [], "age_seconds": [], "mode": []}
@@ -85,7 +96,7 @@ class FeatureWriter:
         self._file.seek(0)
         self._file.write(struct.pack("<Q", room) + text.ljust(room))
         self._file.close()
-        self._part.replace(self.path)
+        self._part.replace(self._place)
 
     def discard(self) -> None:
         """Leave no file behind."""

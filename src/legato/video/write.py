@@ -15,6 +15,7 @@ files are H.264 in RGB, which FFmpeg and what builds on it reads, and telephones
 
 import contextlib
 import itertools
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,12 +26,14 @@ from typing import Any
 import av
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from jaxtyping import Int64
+from torch import Tensor
 
 from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.video.decode import Source
 from legato.video.frames import Frame, Frames
 
-__all__ = ["check_ending", "write_video"]
+__all__ = ["check_ending", "check_times", "write_video"]
 
 _BT709, _RGB = 1, 0
 _MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 2**31 - 1
@@ -94,6 +97,35 @@ _KINDS = {
 def check_ending(path: str | Path) -> None:
     """Raise `UnsupportedOutput` where `write_video` knows no format by the path's ending: before long work."""
     _kind_of(Path(path))
+
+
+def check_times(path: str | Path, pts: Int64[Tensor, " time"], time_base: Fraction) -> None:
+    """Raise where `write_video` would not write frames at these times: before long work.
+
+    Args:
+        path: see `write_video`.
+        pts: of the frames.
+        time_base: of those.
+
+    Raises:
+        UnsupportedOutput: another ending.
+        BadArgument: times start before 0, or are too close for the format.
+    """
+    path = Path(path)
+    kind, times = _kind_of(path), [int(at) * time_base for at in pts]
+    if times and times[0] < 0:
+        raise BadArgument(f"the first frame is at {float(times[0]):g} s; files start at 0 or later: shift the times")
+    base, zero = kind.time_base_for(time_base), _zero(kind, times[0]) if times else Fraction(0)
+    for earlier, later in itertools.pairwise(times):
+        if round((later - zero) / base) <= round((earlier - zero) / base):
+            raise BadArgument(
+                f"frames at {float(earlier):g} s and {float(later):g} s are too close for {path.suffix} files, whose "
+                f"times are whole steps of {base} s; write .mp4, which keeps any time exactly"
+            )
+
+
+def _zero(kind: _Kind, first: Fraction) -> Fraction:
+    return first if kind.codec == "gif" else Fraction(0)
 
 
 def _kind_of(path: Path) -> _Kind:
@@ -187,7 +219,7 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
     if frame.time < 0:
         raise BadArgument(f"the first frame is at {frame.seconds} s; files start at 0 or later: shift the times")
     base, size = kind.time_base_for(frame.time_base), (frame.height, frame.width)
-    zero = frame.time if kind.codec == "gif" else Fraction(0)
+    zero = _zero(kind, frame.time)
     duration = max(1, round(_DEFAULT_LAST_SECONDS / base))
     pts = round((frame.time - zero) / base)
     for coming in ahead:
@@ -208,6 +240,7 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to: it becomes `path` if all goes well, and is removed if not."""
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
