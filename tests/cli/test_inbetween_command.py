@@ -102,6 +102,34 @@ def test_a_key_off_the_grid_adds_a_frame_at_its_time(drawings: list[Path], tmp_p
     assert not list(tmp_path.glob("0*.png"))
 
 
+def test_numbered_pictures_take_no_place_of_a_given_one(drawings: list[Path], tmp_path: Path) -> None:
+    drawings[0].rename(tmp_path / "0.png")
+    drawings[1].rename(tmp_path / "77.png")  # no number that would be written: it would stay behind
+    (tmp_path / "board.yaml").write_text("- {time: 0, image: 0.png}\n- {time: 1, image: c.png}\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for given in (("--key", f"0={drawings[2]}", "--key", f"1={tmp_path / '77.png'}"), (tmp_path / "board.yaml",)):
+        with pytest.raises(BadArgument, match="one of the pictures given; write to another folder"):
+            call(*given, "--fps", 4, "--out", tmp_path / "%d.png")
+        with pytest.raises(BadArgument, match="one of the pictures given"):
+            call(*given, "--fps", 4, "--out", f"{tmp_path}/../{tmp_path.name}/%d.png")
+        with pytest.raises(BadArgument, match=r"--sheet is .*which the video is made from"):
+            call(*given, "--out", tmp_path / "v.mp4", "--sheet", drawings[2])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_numbered_pictures_leave_no_older_ones_behind(drawings: list[Path], tmp_path: Path) -> None:
+    keys = ("--key", f"0={drawings[0]}", "--key", f"1={drawings[1]}", "--interpolator", "linear")
+    out = tmp_path / "o" / "%03d.png"
+    call(*keys, "--fps", 8, "--out", out)
+    call(*keys, "--fps", 8, "--out", out)  # the same numbers are written anew
+    before = {path: path.read_bytes() for path in out.parent.iterdir()}
+    with pytest.raises(BadArgument, match=r"up to 008\.png.*delete those from 005\.png on"):
+        call(*keys, "--fps", 4, "--out", out)
+    assert {path: path.read_bytes() for path in out.parent.iterdir()} == before
+    call(*keys, "--fps", 4, "--out", tmp_path / "o" / "%d.png")  # 3.png is no 003.png
+    assert len(list(out.parent.iterdir())) == 14
+
+
 def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(
         "- {time: 0, image: a.png, text: again}\n"

@@ -60,7 +60,7 @@ def inbetween(
     from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import contact_sheet, sheet_columns
     from legato.video import write_video
-    from legato.video.still import is_pattern, write_pictures
+    from legato.video.still import check_numbered, is_pattern, write_pictures
     from legato.video.write import check_ending
 
     way = parse.parsed_interpolator(interpolator)
@@ -76,6 +76,10 @@ def inbetween(
         check_reach(smooth)
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(fps)
+    files = [one.file for one in board.keys if one.file]
+    if is_pattern(out):
+        check_numbered(out, len(timeline), files)
+    _check_spared(files if storyboard is None else [storyboard, *files], {"--sheet": sheet, "--json": json})
     threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:
@@ -139,6 +143,17 @@ def _passing(
         yield frame
 
 
+def _check_spared(read: list[Path], written: dict[str, Path | None]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        BadArgument: a place is a file that is read.
+    """
+    for name, place in written.items():
+        if place is not None and place.exists() and any(place.samefile(path) for path in read):
+            raise BadArgument(f"{name} is {place}, which the video is made from; give it another name")
+
+
 def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":
     from legato.generate.storyboard import Storyboard, read_storyboard
 
@@ -168,4 +183,4 @@ def _key(name: str, written: str, *, given: bool) -> "Key":
         raise BadArgument(f"{name} is '{written}'; expected seconds and a picture, as {form}") from None
     if not given and share == 1:
         raise BadArgument(f"{name} '{written}' has confidence 1; a picture that is certain is a --key")
-    return Key(seconds, read_picture(place), share)
+    return Key(seconds, read_picture(place), share, file=Path(place))

@@ -42,12 +42,14 @@ class Key:
         confidence: 1 for a picture that is given and stays bit for bit; from 0 to under 1 for a proposal, of which
             so much stays where it is refined.
         text: of the span that begins with it, "" for none.
+        file: that the picture was read from, if it was.
     """
 
     time: Fraction
     picture: UInt8[Tensor, "3 height width"]
     confidence: float = 1.0
     text: str = ""
+    file: Path | None = None
 
     @property
     def given(self) -> bool:
@@ -144,7 +146,8 @@ def _key(path: Path, number: int, entry: Any) -> Key:
         time, confidence = exact_seconds(str(entry["time"])), float(entry.get("confidence", 1.0))
     except (TypeError, ValueError):
         raise BadArgument(f"picture {number} of the storyboard {path} has no number as time or confidence") from None
-    return Key(time, read_picture(path.parent / str(entry["image"])), confidence, str(entry.get("text") or ""))
+    file = path.parent / str(entry["image"])
+    return Key(time, read_picture(file), confidence, str(entry.get("text") or ""), file)
 
 
 def exact_seconds(text: str) -> Fraction:
