@@ -73,6 +73,16 @@ def test_the_last_frame_is_shown_as_long_as_asked(tmp_path, name):
             assert video.info.duration_seconds == pytest.approx(length, abs=0.002)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm"])
+@pytest.mark.parametrize("growing", [False, True])
+def test_the_rate_is_declared_as_it_is(tmp_path, name, growing):
+    for rate in (Fraction(24), Fraction(30), Fraction(60), Fraction(24000, 1001)):
+        frames = painted([n / rate for n in range(5)], time_base=Fraction(1, rate.numerator))
+        write_video(frames, tmp_path / name, last_seconds=1 / rate, growing=growing)
+        with open_video(tmp_path / name) as video:
+            assert video.info.declared_rate == rate
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])
 def test_one_frame_is_a_video(tmp_path, name):
     write_video(painted([Fraction(0)], time_base=Fraction(1, 100)), tmp_path / name)
