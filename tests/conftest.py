@@ -38,7 +38,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         times: int | Sequence[Fraction] = 10,
         size_px: tuple[int, int] = (48, 64),
         *,
-        rate: int = 25,
+        rate: int | Fraction = 25,
         codec: str = "libx264",
         pixel_format: str = "yuv420p",
         time_base: Fraction = Fraction(1, 90000),

@@ -40,6 +40,24 @@ def test_there_and_back_again_through_files(tmp_path: Path) -> None:
     assert json.loads(told)["origins"] == {"source": 9, "interpolated": 0, "held": 0}
 
 
+@pytest.mark.parametrize("rate", ["24", "30", "60", "24000/1001"])
+def test_nothing_changes_at_the_same_speed_through_milliseconds(
+    make_clip: Callable[..., Path], tmp_path: Path, rate: str
+) -> None:
+    exact = Fraction(rate)
+    wrong = 1 / round(1 / exact, 3)  # what a writer makes of the first interval in milliseconds: 23.81, 58.82
+    times = [Fraction(round(n / exact, 3)) for n in range(120)]
+    source, out = make_clip("a.mkv", times, rate=wrong, size_px=(16, 16), bf="0"), tmp_path / "b.mkv"
+    with open_video(source) as video:
+        assert video.info.declared_rate == wrong
+    told = json.loads(call(source, "--speed", "0:1", "--out", out, "--json", "-"))
+    assert told["origins"] == {"source": 120, "interpolated": 0, "held": 0}
+    assert told["fps"] == float(exact)
+    with open_video(out) as video:
+        assert [round(frame.time, 3) for frame in video] == times
+        assert video.info.declared_rate == exact
+
+
 def test_a_video_of_variable_rate_keeps_its_duration(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     times = [Fraction(n, 100) for n in (0, 5, 20, 24, 48, 60)]
     source, out = make_clip(times=times, bf="0"), tmp_path / "even.mp4"

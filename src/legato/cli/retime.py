@@ -26,6 +26,7 @@ __all__ = ["retime", "retime_video"]
 
 MOST_THREADS = 4  # each holds a frame and a few pictures
 LONE_FRAME_SECONDS = Fraction(1, 25)
+COARSE_TICK = Fraction(1, 1000)  # files with such times may have been told a rate that was made of a rounded interval
 
 
 def retime(
@@ -95,7 +96,7 @@ def retime_video(
         path: of the source.
         out: where it goes.
         interpolator: what fills in frames.
-        rate: frames per second; None: as many as the source declares.
+        rate: frames per second; None: as many as the source declares, or has where its times contradict that.
         curve: source seconds over output seconds; None: as they are.
         times: of the frames, in source seconds, in place of rate and curve.
         threads: gaps filled at a time; 0: one for each core, up to four.
@@ -129,7 +130,7 @@ def retime_video(
         raise BadArgument(f"--out is {out}, the video itself; give the new video another name")
     begun = time.monotonic()
     with square_pixels(path) as video:
-        rate = rate or video.info.declared_rate
+        rate = rate or (declared_rate(video) if times is None else video.info.declared_rate)
         if rate is None and times is None:
             raise BadArgument(f"{path} declares no frame rate; say how many frames to write with --fps")
         begin, end = span_of(video)
@@ -230,6 +231,19 @@ def square_pixels(path: str) -> "Video":
         return video
     video.close()
     return open_video(path, size_px=(video.info.height, max(2, round(video.info.width * aspect / 2) * 2)))
+
+
+def declared_rate(video: "Video") -> Fraction | None:
+    """Frames per second that the file declares; where it rounds times coarsely, if these bear it out."""
+    import numpy as np
+
+    from legato.video.frame_times import measured_times
+
+    declared, tick = video.info.declared_rate, video.info.time_base
+    if declared is None or tick < COARSE_TICK or "://" in video.info.path:
+        return declared
+    seconds = np.asarray(video.table().pts, dtype=np.float64) * float(tick)
+    return measured_times(seconds, float(tick)).believed_rate(declared, float(tick))
 
 
 def span_of(video: "Video") -> tuple[Fraction, Fraction | None]:
