@@ -109,6 +109,23 @@ def test_frames_at_times_of_their_own(tmp_path: Path) -> None:
     assert not (tmp_path / "late.mp4").exists()
 
 
+def test_damage_is_told(make_holes: Callable[..., Path], make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    options = ("--fps", 25, "--interpolator", "linear", "--out", tmp_path / "out.mp4")
+    scratched, lost = make_holes("scratched.mkv", (14, 24), 0.5), make_holes("lost.mp4", (14,), 1.0)
+    told = call(scratched, *options)
+    assert "! The file is damaged: 0 frames could not be decoded, " in told
+    assert "are partly made up. Copy or record it again." in told
+    told = call(lost, *options, "--json", tmp_path / "lost.json")
+    facts = json.loads((tmp_path / "lost.json").read_text())
+    assert (facts["frames_lost"], facts["frames_concealed"]) == (1, 0)
+    assert [f"! {line}" for line in facts["warnings"]] == told.splitlines()[1:]
+    whole = make_clip("whole.mp4", 100, bf="0", g="5", container_options={"movflags": "faststart"})
+    assert "!" not in call(whole, *options)
+    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert "! The file declares 4.000 s, but its last frame is at " in call(tmp_path / "cut.mp4", *options)
+    assert "declares" not in call(tmp_path / "cut.mp4", "--times", "0,0.2", *options[2:])
+
+
 def test_sound_is_copied_or_dropped_and_it_is_said_which(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     source = make_clip(times=10, sound_seconds=0.4)
     for name, options, words in (

@@ -74,6 +74,8 @@ def retime(
             f"{out}: {told['frames']} frames, {told['duration_seconds']:.2f} s {pace} ({made}; "
             f"{len(told['cuts'])} cuts); sound: {told['sound']}; made in {told['wall_seconds']:.1f} s"
         )
+    for warning in told["warnings"]:
+        typer.echo(f"! {warning}", err=True)
 
 
 def retime_video(
@@ -115,6 +117,7 @@ def retime_video(
 
     from legato.motion.cuts import AdaptiveCuts
     from legato.motion.retime import retimed, shown_at
+    from legato.understand.inspection import Damage
     from legato.video import write_video
     from legato.video.prefetch import prefetched
 
@@ -154,6 +157,7 @@ def retime_video(
         audio_from = path if fate == "copied" else None
         write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
+        damage = Damage(video.frames_lost, video.frames_concealed, video.times_repaired)
         return {
             "video": path,
             "out": str(out),
@@ -165,18 +169,22 @@ def retime_video(
             "cuts": [cut.seconds for cut in detector.found],
             "sound": fate,
             "interpolator": repr(interpolator),
-            "frames_lost": video.frames_lost,
-            "times_repaired": video.times_repaired,
+            "frames_lost": damage.frames_lost,
+            "frames_concealed": damage.frames_concealed,
+            "times_repaired": damage.times_repaired,
+            "warnings": [*damage.warnings, *account.cut_short(end)],
             "wall_seconds": took,
             "frames_per_second": account.frames / took,
         }
 
 
 class Account:
-    """Counts frames as they pass."""
+    """Counts frames as they pass, and keeps the times of the last two that are read."""
 
     def __init__(self) -> None:
         self.source_frames = 0
+        self.whole = False
+        self.last: tuple[Frame, Frame | None] | None = None
         self.origins = {"source": 0, "interpolated": 0, "held": 0}
 
     @property
@@ -188,7 +196,22 @@ class Account:
         """Frames that are read."""
         for frame in frames:
             self.source_frames += 1
+            self.last = frame, self.last and self.last[0]
             yield frame
+        self.whole = True
+
+    def cut_short(self, declared_end: Fraction | None) -> Iterator[str]:
+        """A warning, where the source ends long before it should."""
+        from legato.motion.retime import end_of
+
+        if not self.whole or self.last is None or declared_end is None:
+            return
+        last, before = self.last
+        if declared_end > end_of(last, before, declared_end):
+            yield (
+                f"The file declares {float(declared_end):.3f} s, but its last frame is at {last.seconds:.3f} s. It may "
+                "be cut short; copy it again."
+            )
 
     def made(self, steps: "Iterable[Retimed]") -> "Iterator[Frame]":
         """Frames that are made."""
