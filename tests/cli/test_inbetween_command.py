@@ -1,6 +1,8 @@
 """`legato inbetween`, as a user types it: keys stay bit for bit at their times."""
 
 import json
+import struct
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -243,6 +245,12 @@ def test_what_is_wrong_is_said(
 
 def test_a_file_that_is_no_picture_is_named(drawings: list[Path], tmp_path: Path) -> None:
     (tmp_path / "e.png").write_bytes(b"no picture")
+    png = bytearray(drawings[0].read_bytes())
+    png[16:24] = struct.pack(">II", 60000, 60000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    (tmp_path / "huge.png").write_bytes(png)
+    with pytest.raises(VideoError, match=r"huge\.png is not a picture that can be read"):
+        call("--key", f"0={tmp_path / 'huge.png'}")
     (tmp_path / "board.yaml").write_text("- {time: 0, image: e.png}\n- {time: 1, image: a.png}\n")
     for arguments in (("--key", f"0={tmp_path / 'e.png'}"), ("--key", f"0={tmp_path / 'nowhere.png'}"),
                       (tmp_path / "board.yaml",)):  # fmt: skip

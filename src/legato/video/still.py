@@ -30,7 +30,10 @@ def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
         stored = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise VideoError(f"{path} cannot be read: {error.strerror or error}") from error
-    picture = cv2.imdecode(stored, cv2.IMREAD_COLOR) if stored.size else None
+    try:
+        picture = cv2.imdecode(stored, cv2.IMREAD_COLOR) if stored.size else None
+    except cv2.error:  # a size beyond its limits, which only a damaged or hostile file declares
+        picture = None
     if picture is None:
         raise VideoError(f"{path} is not a picture that can be read; expected PNG, JPEG, WebP or the like")
     return torch.from_numpy(np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1)))
