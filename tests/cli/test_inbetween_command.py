@@ -132,6 +132,27 @@ def test_numbered_pictures_leave_no_older_ones_behind(drawings: list[Path], tmp_
     assert len(list(out.parent.iterdir())) == 14
 
 
+def test_rates_are_exact_and_may_be_slow(drawings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "v.mp4"
+    keys = ("--key", f"0={drawings[0]}", "--interpolator", "linear", "--out", out)
+    call(*keys, "--key", f"1001/7500={drawings[1]}", "--fps", "30000/1001")
+    with open_video(out) as video:
+        assert [frame.time for frame in video] == [Fraction(1001 * n, 30000) for n in range(5)]
+    call(*keys, "--key", f"20000={drawings[1]}", "--fps", "0.0001")
+    with open_video(out) as video:
+        assert [frame.time for frame in video] == [0, 10000, 20000]
+    board = Storyboard((Key(Fraction(0), PICTURES[0]), Key(Fraction(20000), PICTURES[1])))
+    assert board.timeline(0.0001) == board.timeline(Fraction(1, 10000))
+    assert len(board.timeline(1e-300)) == 2
+    with pytest.raises(BadArgument, match="more than 0"):
+        board.timeline(float("nan"))
+
+
+def test_a_seed_may_be_any_number(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
+    call("--key", f"0={drawings[0]}", "--key", f"0.2={drawings[1]}", "--checkpoint", refiner, "--out",
+         tmp_path / "v.mp4", "--seed", 99999999999999999999)  # fmt: skip
+
+
 def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(
         "- {time: 0, image: a.png, text: again}\n"
@@ -219,8 +240,11 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         (("--key", "0={a}", "--proposal", "1={b}:0.5"), "have to be given"),
         (("--key", "0={a}", "--proposal", "1={b}", "--key", "2={b}"), "0.8=picture.png:0.5"),
         (("--key", "0={a}", "--proposal", "1={b}:3", "--key", "2={b}"), "expected 0 to 1"),
-        (("--key", "0={a}", "--key", "1={b}", "--fps", 0), "more than 0"),
-        (("--key", "0={a}", "--key", "1={b}", "--fps", "inf"), "more than 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", 0), "--fps is 0; expected a number over 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", "inf"), "--fps is inf; expected a number over 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", "1e-9"), "--fps is 1e-9; expected a number over 0"),
+        (("--key", "0={a}", "--key", "1e400={b}"), "--key is '1e400=.*seconds"),
+        (("--key", "0={a}", "--key", "1e999999999={b}"), "--key is '1e999999999=.*seconds"),
         (("--key", "0={a}", "--key", "1={b}", "--fps", 1e9), "up to 1000000"),
         (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow, linear"),
         (("--key", "0={a}", "--key", "1={big}"), "at 1 s is 30x20 and the first one 16x16"),

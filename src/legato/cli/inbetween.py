@@ -38,7 +38,7 @@ def inbetween(
         str, typer.Option(help="Without a checkpoint: flow, linear, or footage-inbetween for real footage.")
     ] = "flow",
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second; any.")] = 24.0,
+    fps: Annotated[str, typer.Option(help="Frames per second; any: 24, 23.976 or 24000/1001.")] = "24",
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     smooth: Annotated[
@@ -63,6 +63,7 @@ def inbetween(
     from legato.video.still import check_numbered, is_pattern, write_pictures
     from legato.video.write import check_ending
 
+    rate = parse.parsed_rate(fps)
     way = parse.parsed_interpolator(interpolator)
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
@@ -75,7 +76,7 @@ def inbetween(
     if smooth:
         check_reach(smooth)
     board = _board(storyboard, key or [], proposal or [])
-    timeline = board.timeline(fps)
+    timeline = board.timeline(rate)
     files = [one.file for one in board.keys if one.file]
     if is_pattern(out):
         check_numbered(out, len(timeline), files)
@@ -180,7 +181,7 @@ def _key(name: str, written: str, *, given: bool) -> "Key":
         seconds, share = exact_seconds(time), float(confidence)
     except ValueError:
         form = "0.8=picture.png" if given else "0.8=picture.png:0.5"
-        raise BadArgument(f"{name} is '{written}'; expected seconds and a picture, as {form}") from None
+        raise BadArgument(f"{name} is '{written}'; expected seconds and a picture, as {form} (up to 1e9 s)") from None
     if not given and share == 1:
         raise BadArgument(f"{name} '{written}' has confidence 1; a picture that is certain is a --key")
     return Key(seconds, read_picture(place), share, file=Path(place))

@@ -23,6 +23,7 @@ __all__ = [
     "parsed_speed",
 ]
 
+LEAST_FPS = Fraction(1, 100_000)  # about a frame a day: MP4 holds no longer one
 AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
 
 
@@ -115,10 +116,12 @@ def parsed_span(text: str | None) -> tuple[float | None, float | None]:
 
 def parsed_speed(text: str) -> list[tuple[Fraction, Fraction]]:
     """Points `seconds:speed` of a speed curve, exact as they are written."""
+    from legato.video.timeline import exact_number
+
     try:
         pairs = [part.split(":") for part in text.split(",")]
-        return [(Fraction(seconds), Fraction(speed)) for seconds, speed in pairs]
-    except (ValueError, ZeroDivisionError):
+        return [(exact_number(seconds), exact_number(speed)) for seconds, speed in pairs]
+    except ValueError:
         raise BadArgument(
             f"--speed is '{text}'; expected points seconds:speed apart by commas, for example 0:1,1:0.25"
         ) from None
@@ -126,12 +129,17 @@ def parsed_speed(text: str) -> list[tuple[Fraction, Fraction]]:
 
 def parsed_rate(text: str) -> Fraction:
     """Frames per second, exact: `60`, `23.976` or `24000/1001`."""
+    from legato.video.timeline import exact_number
+
     try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        rate = exact_number(text)
+    except ValueError:
         rate = Fraction(0)
-    if rate <= 0:
-        raise BadArgument(f"--fps is {text}; expected a number over 0, for example 60, 23.976 or 24000/1001")
+    if rate < LEAST_FPS:
+        raise BadArgument(
+            f"--fps is {text}; expected a number over 0 (from {float(LEAST_FPS):g} to 1e9), for example 60, 23.976 or "
+            "24000/1001"
+        )
     return rate
 
 

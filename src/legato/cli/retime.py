@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["retime", "retime_video"]
 
 MOST_THREADS = 4  # each holds a frame and a few pictures
+MOST_FRAMES = 10_000_000  # two days at 60 frames a second
 LONE_FRAME_SECONDS = Fraction(1, 25)
 COARSE_TICK = Fraction(1, 1000)  # files with such times may have been told a rate that was made of a rounded interval
 
@@ -109,7 +110,7 @@ def retime_video(
 
     Raises:
         BadArgument: nothing to change or a contradiction, a source without a rate where one is needed, times beyond its
-            end, or a file onto itself.
+            end, more frames than anyone could want, or a file onto itself.
         UnsupportedOutput: a kind of file that is not written.
         VideoError: the source cannot be read, or the file not written.
     """
@@ -137,6 +138,8 @@ def retime_video(
         if rate is None and times is None:
             raise BadArgument(f"{path} declares no frame rate; say how many frames to write with --fps")
         begin, end = span_of(video)
+        if rate and times is None and end is not None:
+            check_count(end - begin, rate, curve)
         detector = Noting(AdaptiveCuts())
         account = Account()
         asked, shown, base, last = times_of(begin, rate, curve, times)
@@ -278,6 +281,20 @@ def span_of(video: "Video") -> tuple[Fraction, Fraction | None]:
     return begin, begin + round(Fraction(info.duration_seconds) / info.time_base) * info.time_base
 
 
+def check_count(length: Fraction, rate: Fraction, curve: "SpeedCurve | None") -> None:
+    """Refuse to write more frames than anyone could want, before work.
+
+    Raises:
+        BadArgument: there would be over `MOST_FRAMES`.
+    """
+    longest = MOST_FRAMES / rate
+    if length > (curve.world(longest) if curve else longest):
+        slowed = " and this speed" if curve else ""
+        raise BadArgument(
+            f"{float(length):g} s of video at {float(rate):g} fps{slowed} are over {MOST_FRAMES} frames; ask for fewer"
+        )
+
+
 def ticks(rate: Fraction) -> Iterator[Fraction]:
     """Times of frames at a constant rate, for ever."""
     return (number / rate for number in itertools.count())
@@ -342,9 +359,11 @@ def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool, picke
 
 def parsed_times(text: str) -> list[Fraction]:
     """Rising seconds apart by commas, exactly as written, to a microsecond."""
+    from legato.video.timeline import exact_number
+
     try:
-        times = [Fraction(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
+        times = [exact_number(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
+    except ValueError:
         raise BadArgument(f"--times is '{text}'; expected seconds apart by commas, for example 0,0.1,1/4") from None
     for before, after in itertools.pairwise(times):
         if after <= before:

@@ -22,6 +22,7 @@ from legato.motion.interpolate import Earlier, Interpolator
 from legato.video import Frame, Timeline
 from legato.video.prefetch import mapped
 from legato.video.still import read_picture
+from legato.video.timeline import LARGEST, exact_number
 from legato.yaml_file import read_yaml
 
 __all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys"]
@@ -95,12 +96,15 @@ class Storyboard:
     def timeline(self, fps: Fraction | float | int) -> Timeline:
         """Frames at a rate from the first key to the last one, both included, and one more for each key off that grid.
 
+        Args:
+            fps: frames per second, exact; a float stands for a rate such as 24000/1001, or a whole number of seconds.
+
         Raises:
             BadArgument: the rate is not positive, or makes more frames than anyone could want.
         """
-        if not 0 < fps < math.inf:
-            raise BadArgument(f"fps is {float(fps):g}; expected more than 0")
-        rate = Fraction(fps).limit_denominator(1001)
+        if not 0 < fps <= LARGEST:
+            raise BadArgument(f"fps is {fps}; expected more than 0, up to {LARGEST}")
+        rate = _nearest(fps) if isinstance(fps, float) else Fraction(fps)
         first, last = self.keys[0].time, self.keys[-1].time
         if (last - first) * rate > MOST_FRAMES:
             raise BadArgument(
@@ -119,6 +123,12 @@ class Storyboard:
     def text(self) -> str:
         """The texts of all spans, one after the other."""
         return " ".join(key.text for key in self.keys if key.text)
+
+
+def _nearest(fps: float) -> Fraction:
+    """The fraction that a float was written for: of frames in a second, or of seconds for a frame."""
+    exact = Fraction(fps)
+    return exact.limit_denominator(1001) if exact >= 1 else 1 / (1 / exact).limit_denominator(1001)
 
 
 def read_storyboard(path: Path) -> Storyboard:
@@ -145,7 +155,10 @@ def _key(path: Path, number: int, entry: Any) -> Key:
     try:
         time, confidence = exact_seconds(str(entry["time"])), float(entry.get("confidence", 1.0))
     except (TypeError, ValueError):
-        raise BadArgument(f"picture {number} of the storyboard {path} has no number as time or confidence") from None
+        raise BadArgument(
+            f"picture {number} of the storyboard {path} has no number as time or confidence; expected seconds up to "
+            f"{LARGEST}, and a share"
+        ) from None
     file = path.parent / str(entry["image"])
     return Key(time, read_picture(file), confidence, str(entry.get("text") or ""), file)
 
@@ -154,12 +167,9 @@ def exact_seconds(text: str) -> Fraction:
     """Seconds as they are written, `0.8` or `4/5`, to a microsecond.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: it is no number, or over 1e9.
     """
-    try:
-        return Fraction(text).limit_denominator(FINEST_TICK)
-    except ZeroDivisionError:
-        raise ValueError(text) from None
+    return exact_number(text).limit_denominator(FINEST_TICK)
 
 
 def between_keys(
