@@ -58,6 +58,14 @@ def test_a_later_start_is_kept(tmp_path, name):
             assert video.info.start_seconds == pytest.approx(float(start), abs=1e-6)
 
 
+@pytest.mark.parametrize("size_px", [(1, 1), (1, 5), (4, 1)])
+def test_a_side_may_be_one_pixel(tmp_path, size_px):
+    pixels = torch.randint(0, 256, (3, *size_px, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    write_video(Frames(pixels.permute(0, 3, 1, 2), torch.arange(3), Fraction(1, 10)), tmp_path / "a.mp4", lossless=True)
+    with open_video(tmp_path / "a.mp4") as video:
+        assert torch.equal(video.read().pixels, pixels.permute(0, 3, 1, 2))
+
+
 def test_a_gif_starts_at_zero(tmp_path):
     write_video(painted([time + 7 for time in UNEVEN_100]), tmp_path / "clip.gif")
     with open_video(tmp_path / "clip.gif") as video:

@@ -309,7 +309,9 @@ class _Output:
 
     def put(self, shown: _Shown) -> None:
         self._durations[shown.pts] = shown.duration
-        pixels = shown.frame.pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        frame = shown.frame
+        # Not `contiguous`, which leaves a side of one pixel any stride.
+        pixels = frame.pixels.permute(1, 2, 0).flatten().view(frame.height, frame.width, 3).cpu().numpy()
         with self._reporting():
             picture = self._prepare(VideoFrame.from_numpy_buffer(pixels, "rgb24"))
             picture.pts, picture.time_base = shown.pts, shown.time_base
