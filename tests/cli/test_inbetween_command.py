@@ -202,6 +202,32 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         assert torch.equal(frames[30 * n].pixels, PICTURES[n])
 
 
+@pytest.mark.parametrize(("longest", "fps"), [(48, 50), (6, 20), (3, 10)])
+def test_no_call_sees_more_than_a_window_however_long_a_gap(
+    refiner: Path, monkeypatch: pytest.MonkeyPatch, longest: int, fps: int
+) -> None:
+    monkeypatch.setattr("legato.generate.storyboard.LONGEST_WINDOW", longest)
+    generator = VideoGenerator.from_pretrained(refiner)
+    seen: list[int] = []
+    generator.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    board = Storyboard(
+        (
+            Key(Fraction(0), PICTURES[0]),
+            Key(Fraction(6, 5), PICTURES[3], 0.5),
+            Key(Fraction(2), PICTURES[1]),
+            Key(Fraction(5, 2), PICTURES[2]),
+        )
+    )
+    timeline = board.timeline(fps)
+    frames = list(refined_between_keys(board, timeline, generator))
+    assert max(seen) <= longest
+    assert [frame.time for frame in frames] == [Fraction(n, fps) for n in range(5 * fps // 2 + 1)]
+    for place, picture in ((0, 0), (2 * fps, 1), (-1, 2)):
+        assert torch.equal(frames[place].pixels, PICTURES[picture])
+    again = list(refined_between_keys(board, timeline, generator))
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(frames, again, strict=True))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     asked: list[int] = []

@@ -221,7 +221,8 @@ def refined_between_keys(
     """The video between the keys, filled in and refined by a model; given keys stay bit for bit.
 
     Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet; one
-    window is held at a time.
+    window is held at a time. In a gap that is longer than a window frames spread over it are made first, which are kept
+    as keys are while those between them are made.
 
     Args:
         storyboard: of pictures of the generator's size.
@@ -246,41 +247,69 @@ def refined_between_keys(
     missing = sorted(set(keys) - set(timeline))
     if missing:
         raise BadArgument(f"there is no frame at {float(missing[0]):g} s, where a picture belongs")
-    windows = _windows(timeline, [key.time for key in storyboard.keys if key.given])
+    places = {time: place for place, time in enumerate(timeline)}
+    given = {places[key.time]: key.picture for key in storyboard.keys if key.given}
+    proposals = {places[key.time]: key for key in storyboard.keys if not key.given}
 
-    def refined(begin: int, end: int) -> Tensor:
-        times = timeline.times[begin : end + 1]
-        shown = torch.zeros(1, len(times), 3, height, width, dtype=torch.uint8)
-        confidence = torch.zeros(1, len(times))
-        for at, time in enumerate(times):
-            if time in keys:
-                shown[0, at], confidence[0, at] = keys[time].picture, keys[time].confidence
-        proposed = torch.tensor([[time in keys and not keys[time].given for time in times]])
+    def refined(window: Sequence[int], kept: dict[int, Tensor]) -> Tensor:
+        """Frames at places in the timeline, by one call of the refiner; those that are kept stay bit for bit."""
+        times = [timeline.times[place] for place in window]
+        shown = torch.zeros(1, len(window), 3, height, width, dtype=torch.uint8)
+        known = torch.tensor([[place in kept for place in window]])
+        proposed = torch.full((1, len(window)), torch.nan)
+        for at, place in enumerate(window):
+            if place in kept:
+                shown[0, at] = kept[place]
+            elif place in proposals:
+                shown[0, at], proposed[0, at] = proposals[place].picture, proposals[place].confidence
         ask = Ask(
             torch.tensor([[float(time - times[0]) for time in times]], dtype=torch.float64),
             [seed],
             text=[storyboard.text if text is None else text],
             given=pixels_to_signal(shown),
-            known=confidence == 1,
-            proposed=torch.where(proposed, confidence, torch.nan),
+            known=known,
+            proposed=proposed,
         )
         made = signal_to_pixels(generator.sample(ask, MultiLevel(levels, seed)))[0]
-        made = torch.where((confidence[0] == 1)[:, None, None, None], shown[0], made)
-        return made if end == windows[-1][1] else made[:-1]  # the last one is the first of the next window
+        return torch.where(known[0, :, None, None, None], shown[0], made)
 
-    return _timed(timeline, itertools.chain.from_iterable(refined(*window) for window in windows))
+    def stretch(ends: Sequence[int], kept: dict[int, Tensor]) -> Iterator[Tensor]:
+        """Frames from the first of some kept places up to, but not including, the last."""
+        for begin, end in _windows(ends):
+            if end - begin < LONGEST_WINDOW:
+                yield from refined(range(begin, end + 1), kept)[:-1]
+            else:
+                sparse = _spread(begin, end, [place for place in proposals if begin < place < end])
+                made = refined(sparse, kept)
+                yield from stretch(sparse, kept | dict(zip(sparse, made, strict=True)))
+
+    return _timed(timeline, itertools.chain(stretch(list(given), given), [storyboard.keys[-1].picture]))
 
 
-def _windows(timeline: Timeline, given: Sequence[Fraction]) -> list[tuple[int, int]]:
-    """Stretches of frames from one given key to another, as long as the limit allows, the ends shared."""
-    places = [timeline.times.index(time) for time in given]
-    windows, begin = [], places[0]
-    for here, after in itertools.pairwise([*places[1:], None]):
+def _windows(ends: Sequence[int]) -> list[tuple[int, int]]:
+    """Stretches of frames from one of some places to another, as long as the limit allows, the ends shared."""
+    windows, begin = [], ends[0]
+    for here, after in itertools.pairwise([*ends[1:], None]):
         assert here is not None
         if after is None or after - begin >= LONGEST_WINDOW:
             windows.append((begin, here))
             begin = here
     return windows
+
+
+def _spread(begin: int, end: int, preferred: Sequence[int]) -> list[int]:
+    """Places from one to another, evenly apart and no more than the limit allows.
+
+    A preferred one takes the place of one that it is near to.
+    """
+    gaps = math.ceil((end - begin) / math.ceil((end - begin) / (LONGEST_WINDOW - 1)))
+    apart = Fraction(end - begin, gaps)
+    chosen = {begin, end}
+    for number in range(1, gaps):
+        at = begin + number * apart
+        near = min(preferred, key=lambda place: abs(place - at), default=begin)
+        chosen.add(near if abs(near - at) <= apart / 2 else round(at))
+    return sorted(chosen)
 
 
 def _timed(timeline: Timeline, pictures: Iterable[Tensor]) -> Iterator[Frame]:
