@@ -132,6 +132,18 @@ def test_numbered_pictures_leave_no_older_ones_behind(drawings: list[Path], tmp_
     assert len(list(out.parent.iterdir())) == 14
 
 
+def test_it_is_said_what_a_given_picture_loses(drawings: list[Path], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "clear.png"), torch.zeros(16, 16, 4, dtype=torch.uint8).numpy())
+    cv2.imwrite(str(tmp_path / "fine.png"), torch.zeros(16, 16, 3).numpy().astype("uint16"))
+    options = ("--interpolator", "linear", "--fps", 4, "--out", tmp_path / "v.mp4")
+    told = call("--key", f"0={tmp_path / 'clear.png'}", "--key", f"1={drawings[0]}", *options)
+    assert told.count("note: ") == 1
+    assert "clear.png has transparency; a picture comes back as RGB of 8 bits" in told
+    told = call("--key", f"0={tmp_path / 'fine.png'}", "--key", f"1={tmp_path / 'clear.png'}", *options)
+    assert "fine.png has 16 bits a colour (one of 2 such pictures); a picture" in told
+    assert "note" not in call("--key", f"0={drawings[1]}", "--key", f"1={drawings[0]}", *options)
+
+
 def test_rates_are_exact_and_may_be_slow(drawings: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "v.mp4"
     keys = ("--key", f"0={drawings[0]}", "--interpolator", "linear", "--out", out)

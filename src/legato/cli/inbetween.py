@@ -50,7 +50,7 @@ def inbetween(
     json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Fill in the video between pictures; keys stay as they are, bit for bit."""
+    """Fill in the video between pictures; keys stay as they are, bit for bit (as RGB of 8 bits)."""
     import time
 
     import torch
@@ -60,7 +60,7 @@ def inbetween(
     from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import contact_sheet, sheet_columns
     from legato.video import write_video
-    from legato.video.still import check_numbered, is_pattern, write_pictures
+    from legato.video.still import check_numbered, is_pattern, left_out, write_pictures
     from legato.video.write import check_ending
 
     rate = parse.parsed_rate(fps)
@@ -81,6 +81,10 @@ def inbetween(
     if is_pattern(out):
         check_numbered(out, len(timeline), files)
     _check_spared(files if storyboard is None else [storyboard, *files], {"--sheet": sheet, "--json": json})
+    beyond = [(one.file, held) for one in board.keys if one.given and one.file and (held := left_out(one.file))]
+    for file, held in beyond[:1]:
+        more = f" (one of {len(beyond)} such pictures);" if beyond[1:] else ";"
+        typer.echo(f"note: {file} has {held}{more} a picture comes back as RGB of 8 bits, without that", err=True)
     threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:

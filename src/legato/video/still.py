@@ -15,13 +15,13 @@ from torch import Tensor
 from legato.errors import BadArgument, VideoError
 from legato.video.frames import Frame
 
-__all__ = ["check_numbered", "is_pattern", "read_picture", "write_pictures"]
+__all__ = ["check_numbered", "is_pattern", "left_out", "read_picture", "write_pictures"]
 
 _PATTERN = re.compile(r"([^%]*)%0?\d{0,2}d([^%]*\.png)")
 
 
 def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
-    """A picture file as RGB; transparency is left out.
+    """A picture file as RGB of 8 bits; transparency and finer shades are left out.
 
     Raises:
         VideoError: it cannot be read.
@@ -37,6 +37,15 @@ def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
     if picture is None:
         raise VideoError(f"{path} is not a picture that can be read; expected PNG, JPEG, WebP or the like")
     return torch.from_numpy(np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1)))
+
+
+def left_out(path: str | Path) -> str:
+    """What a picture file holds beyond `read_picture`, in words: transparency, more than 8 bits, or nothing ("")."""
+    picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None  # it was read
+    transparent = picture.ndim == 3 and picture.shape[2] in (2, 4)
+    bits = 8 * picture.dtype.itemsize
+    return " and ".join(["transparency"] * transparent + [f"{bits} bits a colour"] * (bits > 8))
 
 
 def is_pattern(path: str | Path) -> bool:
