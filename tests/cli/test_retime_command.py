@@ -1,6 +1,9 @@
 """`legato retime`, as a user types it."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -194,6 +197,21 @@ def test_wrong_arguments_are_told(
         call("clip.mp4", *out, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "link.mp4"]
     assert Path("clip.mp4").read_bytes() == before
+
+
+def test_nothing_half_written_stays_after_a_termination(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    source, out = make_clip(times=50, size_px=(96, 96)), tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "legato.cli.app", "retime", source, "--fps", "5000", "--out", out / "a.mp4"]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        until = time.monotonic() + 60
+        while not list(out.glob(".*.part")) and time.monotonic() < until:
+            time.sleep(0.05)
+        running.terminate()
+        said = running.communicate(timeout=60)
+    assert running.returncode == 143, said
+    assert said == (b"", b"")
+    assert not list(out.iterdir())
 
 
 def test_sound_alone_and_nothing_at_all_are_told(tmp_path: Path) -> None:
