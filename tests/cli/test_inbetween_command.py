@@ -98,9 +98,11 @@ def test_a_key_off_the_grid_adds_a_frame_at_its_time(drawings: list[Path], tmp_p
         times = [frame.time for frame in video]
     assert times == pytest.approx([0, 0.25, 0.5, 0.55, 0.75, 1])
     assert (tmp_path / "s.png").exists()
-    with pytest.raises(BadArgument, match="not an even step"):
+    with pytest.raises(BadArgument, match=r"at 0\.55 s is not an even step at 4 fps.*move it to 1/2 s"):
         call("--key", f"0={drawings[0]}", "--key", f"0.55={drawings[1]}", "--key", f"1={drawings[2]}", "--fps", 4,
              "--out", tmp_path / "%03d.png")  # fmt: skip
+    with pytest.raises(BadArgument, match=r"at 0\.1 s is not an even step at 4 fps.*move it to 1/4 s"):
+        call("--key", f"0={drawings[0]}", "--key", f"0.1={drawings[1]}", "--fps", 4, "--out", tmp_path / "%03d.png")
     assert not list(tmp_path.glob("0*.png"))
 
 

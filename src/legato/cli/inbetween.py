@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,6 +80,7 @@ def inbetween(
     timeline = board.timeline(rate)
     files = [one.file for one in board.keys if one.file]
     if is_pattern(out):
+        _check_grid(board, rate)
         check_numbered(out, len(timeline), files)
     _check_spared(files if storyboard is None else [storyboard, *files], {"--sheet": sheet, "--json": json})
     beyond = [(one.file, held) for one in board.keys if one.given and one.file and (held := left_out(one.file))]
@@ -157,6 +159,23 @@ def _check_spared(read: list[Path], written: dict[str, Path | None]) -> None:
     for name, place in written.items():
         if place is not None and place.exists() and any(place.samefile(path) for path in read):
             raise BadArgument(f"{name} is {place}, which the video is made from; give it another name")
+
+
+def _check_grid(board: "Storyboard", rate: Fraction) -> None:
+    """Refuse pictures that numbered pictures have no time for.
+
+    Raises:
+        BadArgument: one does not lie at a frame of the rate.
+    """
+    first = board.keys[0].time
+    for key in board.keys:
+        steps = (key.time - first) * rate
+        if steps.denominator > 1:
+            near = first + max(1, round(steps)) / rate
+            raise BadArgument(
+                f"the picture at {float(key.time):g} s is not an even step at {float(rate):g} fps, and numbered "
+                f"pictures have no times: move it to {near} s, or write a video"
+            )
 
 
 def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":
