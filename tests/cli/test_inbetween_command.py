@@ -169,9 +169,9 @@ def test_a_seed_may_be_any_number(drawings: list[Path], refiner: Path, tmp_path:
 
 def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(
+        "- {time: 1, image: b.png, text: book}\n"
         "- {time: 0, image: a.png, text: again}\n"
         "- {time: 0.25, image: d.png, confidence: 0.5}\n"
-        "- {time: 1, image: b.png, text: book}\n"
     )
     board = read_storyboard(tmp_path / "board.yaml")
     assert board.text == "again book"
@@ -272,8 +272,12 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     ("arguments", "words"),
     [
         ((), "there are no pictures"),
-        (("--key", "0={a}"), "two or more"),
-        (("--key", "0={a}", "--key", "0={b}"), "have to rise"),
+        (("--key", "0={a}"), "there is 1 picture; it takes two or more"),
+        (("--key", "0={a}", "--key", "0={b}"), "two pictures are at 0 s"),
+        (("--key", "0={a}", "--key", "1e-9={b}"), "two pictures are at 0 s; times have to differ by a microsecond"),
+        (("--key", "0={a}", "--key", "1="), "--key is '1='; expected seconds and a picture"),
+        (("--key", "0={a}", "--proposal", "1=:0.5", "--key", "2={b}"), "--proposal is '1=:0.5'; expected seconds and"),
+        (("--key", "0={a}", "--key", "1={b}", "--interpolator", "flow", "--checkpoint", "{refiner}"), "leave one of"),
         (("--key", "-1={a}", "--key", "0={b}"), "0 or later"),
         (("--key", "{a}", "--key", "1={b}"), "seconds and a picture"),
         (("--key", "x={a}", "--key", "1={b}"), "seconds and a picture"),

@@ -36,8 +36,9 @@ def inbetween(
         str | None, typer.Option(help="A refiner: a bundled name, a folder, or a name on the hub; none by default.")
     ] = None,
     interpolator: Annotated[
-        str, typer.Option(help="Without a checkpoint: flow, linear, or footage-inbetween for real footage.")
-    ] = "flow",
+        str | None,
+        typer.Option(help="Without a checkpoint: flow (the default), linear, or footage-inbetween for real footage."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
     fps: Annotated[str, typer.Option(help="Frames per second; any: 24, 23.976 or 24000/1001.")] = "24",
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
@@ -65,7 +66,9 @@ def inbetween(
     from legato.video.write import check_ending
 
     rate = parse.parsed_rate(fps)
-    way = parse.parsed_interpolator(interpolator)
+    if checkpoint is not None and interpolator is not None:
+        raise BadArgument(f"--interpolator {interpolator} is for going without --checkpoint; leave one of the two out")
+    way = parse.parsed_interpolator(interpolator or "flow")
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
     if checkpoint is None and (text or levels):
@@ -114,7 +117,7 @@ def inbetween(
         "seconds": timeline.seconds.tolist(),
         "keys": [{"seconds": float(k.time), "confidence": k.confidence} for k in board.keys],
         "checkpoint": checkpoint,
-        "interpolator": None if checkpoint else interpolator,
+        "interpolator": None if checkpoint else interpolator or "flow",
         "smooth_seconds": smooth,
         "wall_seconds": took,
     }
@@ -199,7 +202,7 @@ def _key(name: str, written: str, *, given: bool) -> "Key":
     time, sign, rest = written.partition("=")
     place, colon, confidence = (rest, "", "1") if given else rest.rpartition(":")
     try:
-        if not sign or (not given and not colon):
+        if not sign or not place or (not given and not colon):
             raise ValueError
         seconds, share = exact_seconds(time), float(confidence)
     except ValueError:

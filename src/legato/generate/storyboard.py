@@ -71,14 +71,18 @@ class Storyboard:
 
     def __post_init__(self) -> None:
         if len(self.keys) < 2:
-            raise BadArgument(f"there are {len(self.keys)} pictures; it takes two or more to go between")
+            count = "is 1 picture" if self.keys else "are no pictures"
+            raise BadArgument(f"there {count}; it takes two or more to go between")
         if self.keys[0].time < 0:
             raise BadArgument(f"the first picture is at {float(self.keys[0].time):g} s; times begin at 0 or later")
         for a, b in itertools.pairwise(self.keys):
-            if b.time <= a.time:
+            if b.time == a.time:
                 raise BadArgument(
-                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise "
-                    "without repeats"
+                    f"two pictures are at {float(a.time):g} s; times have to differ by a microsecond or more"
+                )
+            if b.time < a.time:
+                raise BadArgument(
+                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise"
                 )
         for key in self.keys[1:]:
             (height, width), (rows, columns) = self.keys[0].picture.shape[1:], key.picture.shape[1:]
@@ -134,7 +138,7 @@ def _nearest(fps: float) -> Fraction:
 def read_storyboard(path: Path) -> Storyboard:
     """Read a storyboard: YAML, a list of pictures with `time`, `image` and perhaps `confidence` and `text`.
 
-    Images are looked for beside the file.
+    They may be in any order. Images are looked for beside the file.
 
     Raises:
         BadArgument: the file or an entry is wrong; it is named.
@@ -143,7 +147,8 @@ def read_storyboard(path: Path) -> Storyboard:
     written = read_yaml(path, "storyboard")
     if not isinstance(written, list):
         raise BadArgument(f"the storyboard {path} is not a list of pictures, each with time and image")
-    return Storyboard(tuple(_key(path, number, entry) for number, entry in enumerate(written)))
+    keys = (_key(path, number, entry) for number, entry in enumerate(written))
+    return Storyboard(tuple(sorted(keys, key=lambda key: key.time)))
 
 
 def _key(path: Path, number: int, entry: Any) -> Key:
