@@ -38,7 +38,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         times: int | Sequence[Fraction] = 10,
         size_px: tuple[int, int] = (48, 64),
         *,
-        rate: int = 25,
+        rate: int | Fraction = 25,
         codec: str = "libx264",
         pixel_format: str = "yuv420p",
         time_base: Fraction = Fraction(1, 90000),
@@ -79,6 +79,26 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
                     block.sample_rate, block.pts = 16000, start
                     output.mux(sound.encode(block))
                 output.mux(sound.encode())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_holes(make_clip: Callable[..., Path], tmp_path: Path) -> Callable[[str, Sequence[int], float], Path]:
+    """A clip of 40 frames in which the given packets, all of frames that nothing else needs, are damaged."""
+
+    def make(name: str, numbers: Sequence[int], share: float) -> Path:
+        noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8) for i in range(40)]
+        clip = make_clip(f"whole-{name}", 40, pictures=noise, bf="0", g="5")
+        with av.open(str(clip)) as container:
+            packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        data = clip.read_bytes()
+        for number in numbers:
+            keep = round(len(packets[number]) * (1 - share))
+            data = data.replace(packets[number], packets[number][:keep].ljust(len(packets[number]), b"\xff"))
+        path = tmp_path / name
+        path.write_bytes(data)
         return path
 
     return make

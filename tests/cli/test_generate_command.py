@@ -228,3 +228,20 @@ def test_two_stages_say_what_they_saved_and_smoothing_keeps_keyframes(tmp_path: 
     width = made[0].shape[1] // 16  # of a frame in the sheet; of 17 frames it shows 16
     changed = [not np.array_equal(*(sheet[20:, n * width : n * width + 90] for sheet in made)) for n in range(4)]
     assert changed == [False, True, True, True]
+
+
+def test_where_every_frame_is_generated_nothing_is_filled_in(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = VideoGenerator(VideoDiT(width=32, depth=1, heads=2, patch_px=8), FlowMatching(), 16, 16)
+    second = VideoGenerator(VideoDiT(width=32, depth=1, heads=2, patch_px=8, drive_channels=6), Refinement(), 16, 16)
+    for name, generator in (("first", first), ("second", second)):
+        generator.save_pretrained(tmp_path / name)
+    options = ("--checkpoint", tmp_path / "first", "--steps", 2, "--fps", 10, "--refiner", tmp_path / "second", "--out",
+               tmp_path / "v.mp4", "--json", tmp_path / "v.json", "--quiet")  # fmt: skip
+    for seconds, every, frames, words in ((0.1, 1, 1, None), (0.5, 0.1, 5, None), (0.5, 0.2, 5, "% more work")):
+        told = call("generate", *options, "--seconds", seconds, "--keyframe-seconds", every)
+        facts = json.loads((tmp_path / "v.json").read_text())
+        assert facts["frames"] == frames
+        assert (words or "") in told
+        assert ("work" in told) == (words is not None)
+        assert (facts["denoiser_tokens"] == 4 * 2 * frames) == (words is None)

@@ -1,6 +1,8 @@
 """`legato inbetween`, as a user types it: keys stay bit for bit at their times."""
 
 import json
+import struct
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -97,17 +99,80 @@ def test_a_key_off_the_grid_adds_a_frame_at_its_time(drawings: list[Path], tmp_p
         times = [frame.time for frame in video]
     assert times == pytest.approx([0, 0.25, 0.5, 0.55, 0.75, 1])
     assert (tmp_path / "s.png").exists()
-    with pytest.raises(BadArgument, match="not an even step"):
+    with pytest.raises(BadArgument, match=r"at 0\.55 s is not an even step at 4 fps.*move it to 1/2 s"):
         call("--key", f"0={drawings[0]}", "--key", f"0.55={drawings[1]}", "--key", f"1={drawings[2]}", "--fps", 4,
              "--out", tmp_path / "%03d.png")  # fmt: skip
+    with pytest.raises(BadArgument, match=r"at 0\.1 s is not an even step at 4 fps.*move it to 1/4 s"):
+        call("--key", f"0={drawings[0]}", "--key", f"0.1={drawings[1]}", "--fps", 4, "--out", tmp_path / "%03d.png")
     assert not list(tmp_path.glob("0*.png"))
+
+
+def test_numbered_pictures_take_no_place_of_a_given_one(drawings: list[Path], tmp_path: Path) -> None:
+    drawings[0].rename(tmp_path / "0.png")
+    drawings[1].rename(tmp_path / "77.png")  # no number that would be written: it would stay behind
+    (tmp_path / "board.yaml").write_text("- {time: 0, image: 0.png}\n- {time: 1, image: c.png}\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for given in (("--key", f"0={drawings[2]}", "--key", f"1={tmp_path / '77.png'}"), (tmp_path / "board.yaml",)):
+        with pytest.raises(BadArgument, match="one of the pictures given; write to another folder"):
+            call(*given, "--fps", 4, "--out", tmp_path / "%d.png")
+        with pytest.raises(BadArgument, match="one of the pictures given"):
+            call(*given, "--fps", 4, "--out", f"{tmp_path}/../{tmp_path.name}/%d.png")
+        with pytest.raises(BadArgument, match=r"--sheet is .*which the video is made from"):
+            call(*given, "--out", tmp_path / "v.mp4", "--sheet", drawings[2])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_numbered_pictures_leave_no_older_ones_behind(drawings: list[Path], tmp_path: Path) -> None:
+    keys = ("--key", f"0={drawings[0]}", "--key", f"1={drawings[1]}", "--interpolator", "linear")
+    out = tmp_path / "o" / "%03d.png"
+    call(*keys, "--fps", 8, "--out", out)
+    call(*keys, "--fps", 8, "--out", out)  # the same numbers are written anew
+    before = {path: path.read_bytes() for path in out.parent.iterdir()}
+    with pytest.raises(BadArgument, match=r"up to 008\.png.*delete those from 005\.png on"):
+        call(*keys, "--fps", 4, "--out", out)
+    assert {path: path.read_bytes() for path in out.parent.iterdir()} == before
+    call(*keys, "--fps", 4, "--out", tmp_path / "o" / "%d.png")  # 3.png is no 003.png
+    assert len(list(out.parent.iterdir())) == 14
+
+
+def test_it_is_said_what_a_given_picture_loses(drawings: list[Path], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "clear.png"), torch.zeros(16, 16, 4, dtype=torch.uint8).numpy())
+    cv2.imwrite(str(tmp_path / "fine.png"), torch.zeros(16, 16, 3).numpy().astype("uint16"))
+    options = ("--interpolator", "linear", "--fps", 4, "--out", tmp_path / "v.mp4")
+    told = call("--key", f"0={tmp_path / 'clear.png'}", "--key", f"1={drawings[0]}", *options)
+    assert told.count("note: ") == 1
+    assert "clear.png has transparency; a picture comes back as RGB of 8 bits" in told
+    told = call("--key", f"0={tmp_path / 'fine.png'}", "--key", f"1={tmp_path / 'clear.png'}", *options)
+    assert "fine.png has 16 bits a colour (one of 2 such pictures); a picture" in told
+    assert "note" not in call("--key", f"0={drawings[1]}", "--key", f"1={drawings[0]}", *options)
+
+
+def test_rates_are_exact_and_may_be_slow(drawings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "v.mp4"
+    keys = ("--key", f"0={drawings[0]}", "--interpolator", "linear", "--out", out)
+    call(*keys, "--key", f"1001/7500={drawings[1]}", "--fps", "30000/1001")
+    with open_video(out) as video:
+        assert [frame.time for frame in video] == [Fraction(1001 * n, 30000) for n in range(5)]
+    call(*keys, "--key", f"20000={drawings[1]}", "--fps", "0.0001")
+    with open_video(out) as video:
+        assert [frame.time for frame in video] == [0, 10000, 20000]
+    board = Storyboard((Key(Fraction(0), PICTURES[0]), Key(Fraction(20000), PICTURES[1])))
+    assert board.timeline(0.0001) == board.timeline(Fraction(1, 10000))
+    assert len(board.timeline(1e-300)) == 2
+    with pytest.raises(BadArgument, match="more than 0"):
+        board.timeline(float("nan"))
+
+
+def test_a_seed_may_be_any_number(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
+    call("--key", f"0={drawings[0]}", "--key", f"0.2={drawings[1]}", "--checkpoint", refiner, "--out",
+         tmp_path / "v.mp4", "--seed", 99999999999999999999)  # fmt: skip
 
 
 def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(
+        "- {time: 1, image: b.png, text: book}\n"
         "- {time: 0, image: a.png, text: again}\n"
         "- {time: 0.25, image: d.png, confidence: 0.5}\n"
-        "- {time: 1, image: b.png, text: book}\n"
     )
     board = read_storyboard(tmp_path / "board.yaml")
     assert board.text == "again book"
@@ -173,6 +238,32 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         assert torch.equal(frames[30 * n].pixels, PICTURES[n])
 
 
+@pytest.mark.parametrize(("longest", "fps"), [(48, 50), (6, 20), (3, 10)])
+def test_no_call_sees_more_than_a_window_however_long_a_gap(
+    refiner: Path, monkeypatch: pytest.MonkeyPatch, longest: int, fps: int
+) -> None:
+    monkeypatch.setattr("legato.generate.storyboard.LONGEST_WINDOW", longest)
+    generator = VideoGenerator.from_pretrained(refiner)
+    seen: list[int] = []
+    generator.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    board = Storyboard(
+        (
+            Key(Fraction(0), PICTURES[0]),
+            Key(Fraction(6, 5), PICTURES[3], 0.5),
+            Key(Fraction(2), PICTURES[1]),
+            Key(Fraction(5, 2), PICTURES[2]),
+        )
+    )
+    timeline = board.timeline(fps)
+    frames = list(refined_between_keys(board, timeline, generator))
+    assert max(seen) <= longest
+    assert [frame.time for frame in frames] == [Fraction(n, fps) for n in range(5 * fps // 2 + 1)]
+    for place, picture in ((0, 0), (2 * fps, 1), (-1, 2)):
+        assert torch.equal(frames[place].pixels, PICTURES[picture])
+    again = list(refined_between_keys(board, timeline, generator))
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(frames, again, strict=True))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     asked: list[int] = []
@@ -203,8 +294,12 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     ("arguments", "words"),
     [
         ((), "there are no pictures"),
-        (("--key", "0={a}"), "two or more"),
-        (("--key", "0={a}", "--key", "0={b}"), "have to rise"),
+        (("--key", "0={a}"), "there is 1 picture; it takes two or more"),
+        (("--key", "0={a}", "--key", "0={b}"), "two pictures are at 0 s"),
+        (("--key", "0={a}", "--key", "1e-9={b}"), "two pictures are at 0 s; times have to differ by a microsecond"),
+        (("--key", "0={a}", "--key", "1="), "--key is '1='; expected seconds and a picture"),
+        (("--key", "0={a}", "--proposal", "1=:0.5", "--key", "2={b}"), "--proposal is '1=:0.5'; expected seconds and"),
+        (("--key", "0={a}", "--key", "1={b}", "--interpolator", "flow", "--checkpoint", "{refiner}"), "leave one of"),
         (("--key", "-1={a}", "--key", "0={b}"), "0 or later"),
         (("--key", "{a}", "--key", "1={b}"), "seconds and a picture"),
         (("--key", "x={a}", "--key", "1={b}"), "seconds and a picture"),
@@ -213,6 +308,9 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         (("--key", "0={a}", "--proposal", "1={b}:3", "--key", "2={b}"), "expected 0 to 1"),
         (("--key", "0={a}", "--key", "1={b}", "--fps", 0), "--fps is 0; expected a number over 0"),
         (("--key", "0={a}", "--key", "1={b}", "--fps", "inf"), "--fps is inf; expected a number over 0"),
+        (("--key", "0={a}", "--key", "1={b}", "--fps", "1e-9"), "--fps is 1e-9; expected a number over 0"),
+        (("--key", "0={a}", "--key", "1e400={b}"), "--key is '1e400=.*seconds"),
+        (("--key", "0={a}", "--key", "1e999999999={b}"), "--key is '1e999999999=.*seconds"),
         (("--key", "0={a}", "--key", "1={b}", "--fps", 1e9), "to 1000000 frames per second"),
         (("--key", "0={a}", "--key", "1={b}", "--interpolator", "magic"), "flow, linear"),
         (("--key", "0={a}", "--key", "1={big}"), "at 1 s is 30x20 and the first one 16x16"),
@@ -237,6 +335,12 @@ def test_what_is_wrong_is_said(
 
 def test_a_file_that_is_no_picture_is_named(drawings: list[Path], tmp_path: Path) -> None:
     (tmp_path / "e.png").write_bytes(b"no picture")
+    png = bytearray(drawings[0].read_bytes())
+    png[16:24] = struct.pack(">II", 60000, 60000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    (tmp_path / "huge.png").write_bytes(png)
+    with pytest.raises(VideoError, match=r"huge\.png is not a picture that can be read"):
+        call("--key", f"0={tmp_path / 'huge.png'}")
     (tmp_path / "board.yaml").write_text("- {time: 0, image: e.png}\n- {time: 1, image: a.png}\n")
     for arguments in (("--key", f"0={tmp_path / 'e.png'}"), ("--key", f"0={tmp_path / 'nowhere.png'}"),
                       (tmp_path / "board.yaml",)):  # fmt: skip

@@ -1,6 +1,9 @@
 """`legato retime`, as a user types it."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +41,24 @@ def test_there_and_back_again_through_files(tmp_path: Path) -> None:
     assert [frame.time for frame in found] == [frame.time for frame in frames]
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(found, frames, strict=True))
     assert json.loads(told)["origins"] == {"source": 9, "interpolated": 0, "held": 0}
+
+
+@pytest.mark.parametrize("rate", ["24", "30", "60", "24000/1001"])
+def test_nothing_changes_at_the_same_speed_through_milliseconds(
+    make_clip: Callable[..., Path], tmp_path: Path, rate: str
+) -> None:
+    exact = Fraction(rate)
+    wrong = 1 / round(1 / exact, 3)  # what a writer makes of the first interval in milliseconds: 23.81, 58.82
+    times = [Fraction(round(n / exact, 3)) for n in range(120)]
+    source, out = make_clip("a.mkv", times, rate=wrong, size_px=(16, 16), bf="0"), tmp_path / "b.mkv"
+    with open_video(source) as video:
+        assert video.info.declared_rate == wrong
+    told = json.loads(call(source, "--speed", "0:1", "--out", out, "--json", "-"))
+    assert told["origins"] == {"source": 120, "interpolated": 0, "held": 0}
+    assert told["fps"] == float(exact)
+    with open_video(out) as video:
+        assert [round(frame.time, 3) for frame in video] == times
+        assert video.info.declared_rate == exact
 
 
 def test_a_video_of_variable_rate_keeps_its_duration(make_clip: Callable[..., Path], tmp_path: Path) -> None:
@@ -91,6 +112,23 @@ def test_frames_at_times_of_their_own(tmp_path: Path) -> None:
     assert not (tmp_path / "late.mp4").exists()
 
 
+def test_damage_is_told(make_holes: Callable[..., Path], make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    options = ("--fps", 25, "--interpolator", "linear", "--out", tmp_path / "out.mp4")
+    scratched, lost = make_holes("scratched.mkv", (14, 24), 0.5), make_holes("lost.mp4", (14,), 1.0)
+    told = call(scratched, *options)
+    assert "! The file is damaged: 0 frames could not be decoded, " in told
+    assert "are partly made up. Copy or record it again." in told
+    told = call(lost, *options, "--json", tmp_path / "lost.json")
+    facts = json.loads((tmp_path / "lost.json").read_text())
+    assert (facts["frames_lost"], facts["frames_concealed"]) == (1, 0)
+    assert [f"! {line}" for line in facts["warnings"]] == told.splitlines()[1:]
+    whole = make_clip("whole.mp4", 100, bf="0", g="5", container_options={"movflags": "faststart"})
+    assert "!" not in call(whole, *options)
+    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert "! The file declares 4.000 s, but its last frame is at " in call(tmp_path / "cut.mp4", *options)
+    assert "declares" not in call(tmp_path / "cut.mp4", "--times", "0,0.2", *options[2:])
+
+
 def test_sound_is_copied_or_dropped_and_it_is_said_which(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     source = make_clip(times=10, sound_seconds=0.4)
     for name, options, words in (
@@ -118,6 +156,11 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         (("--fps", -3), BadArgument, "--fps is -3"),
         (("--fps", "1/0"), BadArgument, "--fps is 1/0"),
         (("--fps", "nan"), BadArgument, "--fps is nan"),
+        (("--fps", "1e-9"), BadArgument, "--fps is 1e-9"),
+        (("--fps", "1e999999999"), BadArgument, "--fps is 1e999999999"),
+        (("--fps", "1e9"), BadArgument, "at 1e[+]09 fps are over 10000000 frames"),
+        (("--speed", "0:1,0.1:1e-9"), BadArgument, "and this speed are over 10000000 frames"),
+        (("--times", "1e400"), BadArgument, "--times is '1e400'"),
         ((), BadArgument, "give --fps"),
         (("--speed", "fast"), BadArgument, "--speed is 'fast'"),
         (("--speed", "0:1,1:0"), BadArgument, "speeds over 0"),
@@ -154,6 +197,21 @@ def test_wrong_arguments_are_told(
         call("clip.mp4", *out, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "link.mp4"]
     assert Path("clip.mp4").read_bytes() == before
+
+
+def test_nothing_half_written_stays_after_a_termination(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    source, out = make_clip(times=50, size_px=(96, 96)), tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "legato.cli.app", "retime", source, "--fps", "5000", "--out", out / "a.mp4"]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        until = time.monotonic() + 60
+        while not list(out.glob(".*.part")) and time.monotonic() < until:
+            time.sleep(0.05)
+        running.terminate()
+        said = running.communicate(timeout=60)
+    assert running.returncode == 143, said
+    assert said == (b"", b"")
+    assert not list(out.iterdir())
 
 
 def test_sound_alone_and_nothing_at_all_are_told(tmp_path: Path) -> None:

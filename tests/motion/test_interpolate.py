@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from legato.errors import BadArgument
+from legato.motion.footage_refiner import FootageRefiner, RefinedInterpolator
 from legato.motion.interpolate import (
     Earlier,
     FlowInterpolator,
@@ -35,6 +36,17 @@ def test_the_ends_are_the_given_pictures_bit_for_bit(interpolator: Interpolator)
 def test_between_equal_pictures_nothing_happens(interpolator: Interpolator) -> None:
     first = faults.moving_scene(seconds=1)[0]
     assert torch.equal(interpolator(first.pixels, first.pixels, [0.3])[0], first.pixels)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (3, 2000), (6, 8), (2000, 11), (12, 2000)])
+def test_pictures_too_small_for_flow_are_cross_faded(height: int, width: int) -> None:
+    noise = torch.randint(0, 256, (3, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    earlier = Earlier(noise[2])
+    for way in (FlowInterpolator(), RefinedInterpolator(FootageRefiner())):
+        made = way(noise[0], noise[1], [0.0, 0.3, 1.0], earlier)
+        assert torch.equal(made[[0, 2]], noise[:2])
+        if min(height, width) < 12:
+            assert torch.equal(made, LinearInterpolator()(noise[0], noise[1], [0.0, 0.3, 1.0]))
 
 
 def test_light_that_changes_is_linear() -> None:

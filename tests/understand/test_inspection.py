@@ -105,6 +105,26 @@ def test_a_declared_rate_is_believed_within_rounding_and_contradicted_beyond():
     assert found.contradicts(50.0)
 
 
+def test_a_declared_rate_is_believed_as_far_as_the_times_bear_it_out():
+    def believed(times, declared):
+        return measured_times(np.array(times), 0.001).believed_rate(Fraction(declared), 0.001)
+
+    even = [round(n / 24, 3) for n in range(200)]
+    assert believed(even, "500/21") == 24
+    assert believed(even, "24") == 24
+    assert believed(even, "24000/1001") == 24
+    assert believed(even[:12], "24000/1001") == Fraction(24000, 1001)  # too short to tell
+    film = [round(1001 * n / 24000, 3) for n in range(200)]
+    assert believed(film, "24") == Fraction(24000, 1001)
+    gap = even[:50] + even[80:]
+    assert believed(gap, "24") == 24
+    assert believed(gap, "500/21") == 24
+    uneven = [(n + 0.4 * (n % 3)) / 24 for n in range(100)]
+    assert believed(uneven, "24") == 24
+    assert believed(uneven, "1000") == pytest.approx(24, rel=0.01)  # as browsers declare of what they record
+    assert believed([0.0], "30") == 30
+
+
 def test_one_and_two_frames_are_not_judged():
     one = looked_at(webcam(), seconds=Fraction(1, 10), rate=10)
     assert (one.frames, one.times.kind, one.times.rate, one.pictures_per_second) == (1, "unknown", None, None)

@@ -130,26 +130,6 @@ def test_a_file_cut_short_gives_the_frames_before_the_cut(make_clip, tmp_path, n
         assert [frame.pts for frame in frames] == [frame.pts for frame in whole[: len(frames)]]
 
 
-@pytest.fixture
-def make_holes(make_clip, tmp_path):
-    """A clip of 40 frames in which the given packets, all of frames that nothing else needs, are damaged."""
-
-    def make(name, numbers, share):
-        noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8) for i in range(40)]
-        clip = make_clip(f"whole-{name}", 40, pictures=noise, bf="0", g="5")
-        with av.open(str(clip)) as container:
-            packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-        data = clip.read_bytes()
-        for number in numbers:
-            keep = round(len(packets[number]) * (1 - share))
-            data = data.replace(packets[number], packets[number][:keep].ljust(len(packets[number]), b"\xff"))
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
-
-    return make
-
-
 @pytest.mark.parametrize("name", ["holes.mp4", "holes.mkv"])
 def test_packets_beyond_decoding_are_skipped_and_counted(make_holes, name):
     numbers = [i for i in range(40) if i not in (14, 24)]

@@ -58,6 +58,14 @@ def test_a_later_start_is_kept(tmp_path, name):
             assert video.info.start_seconds == pytest.approx(float(start), abs=1e-6)
 
 
+@pytest.mark.parametrize("size_px", [(1, 1), (1, 5), (4, 1)])
+def test_a_side_may_be_one_pixel(tmp_path, size_px):
+    pixels = torch.randint(0, 256, (3, *size_px, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    write_video(Frames(pixels.permute(0, 3, 1, 2), torch.arange(3), Fraction(1, 10)), tmp_path / "a.mp4", lossless=True)
+    with open_video(tmp_path / "a.mp4") as video:
+        assert torch.equal(video.read().pixels, pixels.permute(0, 3, 1, 2))
+
+
 def test_a_gif_starts_at_zero(tmp_path):
     write_video(painted([time + 7 for time in UNEVEN_100]), tmp_path / "clip.gif")
     with open_video(tmp_path / "clip.gif") as video:
@@ -71,6 +79,16 @@ def test_the_last_frame_is_shown_as_long_as_asked(tmp_path, name):
         write_video(painted(times), tmp_path / name, last_seconds=last_seconds)
         with open_video(tmp_path / name) as video:
             assert video.info.duration_seconds == pytest.approx(length, abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm"])
+@pytest.mark.parametrize("growing", [False, True])
+def test_the_rate_is_declared_as_it_is(tmp_path, name, growing):
+    for rate in (Fraction(24), Fraction(30), Fraction(60), Fraction(24000, 1001)):
+        frames = painted([n / rate for n in range(5)], time_base=Fraction(1, rate.numerator))
+        write_video(frames, tmp_path / name, last_seconds=1 / rate, growing=growing)
+        with open_video(tmp_path / name) as video:
+            assert video.info.declared_rate == rate
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])

@@ -148,7 +148,10 @@ def generate(
             },
         )
     if json != Path("-"):
-        less = "" if saved is None else f" with {100 * saved:.0f} % less work of denoisers than frame by frame"
+        less = ""
+        if saved:
+            change = f"{abs(100 * saved):.0f} % {'less' if saved > 0 else 'more'}"
+            less = f" with {change} work of denoisers than frame by frame"
         typer.echo(f"{', '.join(files)}: {len(world)} frames, {length:.2f} s, made in {took:.1f} s{less}")
 
 
@@ -251,11 +254,13 @@ def fitting_refiner(name: str, generator: "VideoGenerator") -> "VideoGenerator":
 
 
 def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "VideoGenerator", text: str) -> "Tensor":
-    """Clips at the keys' times filled in to all times by a refiner."""
+    """Clips at the keys' times filled in to all times by a refiner; as they are where nothing is missing."""
     import torch
 
     from legato.generate.storyboard import Key, Storyboard, refined_between_keys
 
+    if len(keys) == len(world):
+        return clips
     made = []
     for clip in clips:
         board = Storyboard(tuple(Key(at, picture) for at, picture in zip(keys, clip, strict=True)))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +36,11 @@ def inbetween(
         str | None, typer.Option(help="A refiner: a bundled name, a folder, or a name on the hub; none by default.")
     ] = None,
     interpolator: Annotated[
-        str, typer.Option(help="Without a checkpoint: flow, linear, or footage-inbetween for real footage.")
-    ] = "flow",
+        str | None,
+        typer.Option(help="Without a checkpoint: flow (the default), linear, or footage-inbetween for real footage."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
-    fps: Annotated[str, typer.Option(help="Frames per second; any, as 24 or 30000/1001.")] = "24",
+    fps: Annotated[str, typer.Option(help="Frames per second; any: 24, 23.976 or 24000/1001.")] = "24",
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     smooth: Annotated[
@@ -50,7 +52,7 @@ def inbetween(
     json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Fill in the video between pictures; keys stay as they are, bit for bit."""
+    """Fill in the video between pictures; keys stay as they are, bit for bit (as RGB of 8 bits)."""
     import time
 
     import torch
@@ -60,11 +62,13 @@ def inbetween(
     from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import check_sheet, contact_sheet, sheet_columns
     from legato.video import write_video
-    from legato.video.still import is_pattern, write_pictures
+    from legato.video.still import check_numbered, is_pattern, left_out, write_pictures
     from legato.video.write import check_ending
 
     rate = parse.parsed_rate(fps)
-    way = parse.parsed_interpolator(interpolator)
+    if checkpoint is not None and interpolator is not None:
+        raise BadArgument(f"--interpolator {interpolator} is for going without --checkpoint; leave one of the two out")
+    way = parse.parsed_interpolator(interpolator or "flow")
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
     if checkpoint is None and (text or levels):
@@ -80,6 +84,15 @@ def inbetween(
     check_places({"--out": out, "--sheet": sheet, "--json": json})
     board = _board(storyboard, key or [], proposal or [])
     timeline = board.timeline(rate)
+    files = [one.file for one in board.keys if one.file]
+    if is_pattern(out):
+        _check_grid(board, rate)
+        check_numbered(out, len(timeline), files)
+    _check_spared(files if storyboard is None else [storyboard, *files], {"--sheet": sheet, "--json": json})
+    beyond = [(one.file, held) for one in board.keys if one.given and one.file and (held := left_out(one.file))]
+    for file, held in beyond[:1]:
+        more = f" (one of {len(beyond)} such pictures);" if beyond[1:] else ";"
+        typer.echo(f"note: {file} has {held}{more} a picture comes back as RGB of 8 bits, without that", err=True)
     threads = min(os.cpu_count() or 1, MOST_THREADS)
     begun = time.monotonic()
     if checkpoint is None:
@@ -107,7 +120,7 @@ def inbetween(
         "seconds": timeline.seconds.tolist(),
         "keys": [{"seconds": float(k.time), "confidence": k.confidence} for k in board.keys],
         "checkpoint": checkpoint,
-        "interpolator": None if checkpoint else interpolator,
+        "interpolator": None if checkpoint else interpolator or "flow",
         "smooth_seconds": smooth,
         "wall_seconds": took,
     }
@@ -143,6 +156,34 @@ def _passing(
         yield frame
 
 
+def _check_spared(read: list[Path], written: dict[str, Path | None]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        BadArgument: a place is a file that is read.
+    """
+    for name, place in written.items():
+        if place is not None and place.exists() and any(place.samefile(path) for path in read):
+            raise BadArgument(f"{name} is {place}, which the video is made from; give it another name")
+
+
+def _check_grid(board: "Storyboard", rate: Fraction) -> None:
+    """Refuse pictures that numbered pictures have no time for.
+
+    Raises:
+        BadArgument: one does not lie at a frame of the rate.
+    """
+    first = board.keys[0].time
+    for key in board.keys:
+        steps = (key.time - first) * rate
+        if steps.denominator > 1:
+            near = first + max(1, round(steps)) / rate
+            raise BadArgument(
+                f"the picture at {float(key.time):g} s is not an even step at {float(rate):g} fps, and numbered "
+                f"pictures have no times: move it to {near} s, or write a video"
+            )
+
+
 def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":
     from legato.generate.storyboard import Storyboard, read_storyboard
 
@@ -164,12 +205,12 @@ def _key(name: str, written: str, *, given: bool) -> "Key":
     time, sign, rest = written.partition("=")
     place, colon, confidence = (rest, "", "1") if given else rest.rpartition(":")
     try:
-        if not sign or (not given and not colon):
+        if not sign or not place or (not given and not colon):
             raise ValueError
         seconds, share = exact_seconds(time), float(confidence)
     except ValueError:
         form = "0.8=picture.png" if given else "0.8=picture.png:0.5"
-        raise BadArgument(f"{name} is '{written}'; expected seconds and a picture, as {form}") from None
+        raise BadArgument(f"{name} is '{written}'; expected seconds and a picture, as {form} (up to 1e9 s)") from None
     if not given and share == 1:
         raise BadArgument(f"{name} '{written}' has confidence 1; a picture that is certain is a --key")
-    return Key(seconds, read_picture(place), share)
+    return Key(seconds, read_picture(place), share, file=Path(place))

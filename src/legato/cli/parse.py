@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 MOST_SIDE_PX = 4096
+LEAST_FPS = Fraction(1, 100_000)  # about a frame a day: MP4 holds no longer one
 MOST_FPS = 1_000_000  # files tell times to a microsecond
 AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
 
@@ -119,10 +120,12 @@ def parsed_span(text: str | None) -> tuple[float | None, float | None]:
 
 def parsed_speed(text: str) -> list[tuple[Fraction, Fraction]]:
     """Points `seconds:speed` of a speed curve, exact as they are written."""
+    from legato.video.timeline import exact_number
+
     try:
         pairs = [part.split(":") for part in text.split(",")]
-        return [(Fraction(seconds), Fraction(speed)) for seconds, speed in pairs]
-    except (ValueError, ZeroDivisionError):
+        return [(exact_number(seconds), exact_number(speed)) for seconds, speed in pairs]
+    except ValueError:
         raise BadArgument(
             f"--speed is '{text}'; expected points seconds:speed apart by commas, for example 0:1,1:0.25"
         ) from None
@@ -134,14 +137,17 @@ def parsed_rate(text: str, option: str = "--fps") -> Fraction:
     Raises:
         BadArgument: it is something else, or beyond what files can hold.
     """
+    from legato.video.timeline import exact_number
+
     try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        rate = exact_number(text)
+    except ValueError:
         rate = Fraction(0)
-    if rate <= 0:
-        raise BadArgument(f"{option} is {text}; expected a number over 0, for example 60, 23.976 or 24000/1001")
-    if not Fraction(1, MOST_FPS) <= rate <= MOST_FPS:
-        raise BadArgument(f"{option} is {text}; expected from 1/{MOST_FPS} to {MOST_FPS} frames per second")
+    if not LEAST_FPS <= rate <= MOST_FPS:
+        raise BadArgument(
+            f"{option} is {text}; expected a number over 0, from {LEAST_FPS} to {MOST_FPS} frames per second, for "
+            "example 60, 23.976 or 24000/1001"
+        )
     return rate
 
 
@@ -151,9 +157,11 @@ def parsed_times(text: str) -> list[Fraction]:
     Raises:
         BadArgument: they are something else, do not rise, or begin before 0.
     """
+    from legato.video.timeline import exact_number
+
     try:
-        times = [Fraction(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
+        times = [exact_number(part.strip()).limit_denominator(1_000_000) for part in text.split(",")]
+    except ValueError:
         raise BadArgument(f"--times is '{text}'; expected seconds apart by commas, for example 0,0.1,1/4") from None
     for before, after in itertools.pairwise(times):
         if after <= before:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["retime", "retime_video"]
 
 MOST_THREADS = 4  # each holds a frame and a few pictures
+MOST_FRAMES = 10_000_000  # two days at 60 frames a second
 LONE_FRAME_SECONDS = Fraction(1, 25)
+COARSE_TICK = Fraction(1, 1000)  # files with such times may have been told a rate that was made of a rounded interval
 
 
 def retime(
@@ -74,6 +76,8 @@ def retime(
             f"{out}: {told['frames']} frames, {told['duration_seconds']:.2f} s {pace} ({made}; "
             f"{len(told['cuts'])} cuts); sound: {told['sound']}; made in {told['wall_seconds']:.1f} s"
         )
+    for warning in told["warnings"]:
+        typer.echo(f"! {warning}", err=True)
 
 
 def retime_video(
@@ -96,7 +100,7 @@ def retime_video(
         path: of the source.
         out: where it goes.
         interpolator: what fills in frames.
-        rate: frames per second; None: as many as the source declares.
+        rate: frames per second; None: as many as the source declares, or has where its times contradict that.
         curve: source seconds over output seconds; None: as they are.
         times: of the frames, in source seconds, in place of rate and curve.
         threads: gaps filled at a time; 0: one for each core, up to four.
@@ -107,7 +111,7 @@ def retime_video(
 
     Raises:
         BadArgument: nothing to change or a contradiction, a source without a rate where one is needed, times beyond its
-            end, or a file onto itself.
+            end, more frames than anyone could want, or a file onto itself.
         UnsupportedOutput: a kind of file that is not written.
         VideoError: the source cannot be read, or the file not written.
     """
@@ -115,6 +119,7 @@ def retime_video(
 
     from legato.motion.cuts import AdaptiveCuts
     from legato.motion.retime import retimed, shown_at
+    from legato.understand.inspection import Damage
     from legato.video import write_video
     from legato.video.prefetch import prefetched
 
@@ -130,10 +135,12 @@ def retime_video(
         raise BadArgument(f"--out is {out}, the video itself; give the new video another name")
     begun = time.monotonic()
     with square_pixels(path) as video:
-        rate = rate or video.info.declared_rate
+        rate = rate or (declared_rate(video) if times is None else video.info.declared_rate)
         if rate is None and times is None:
             raise BadArgument(f"{path} declares no frame rate; say how many frames to write with --fps")
         begin, end = span_of(video)
+        if rate and times is None and end is not None:
+            check_count(end - begin, rate, curve)
         detector = Noting(AdaptiveCuts())
         account = Account()
         asked, shown, base, last = times_of(begin, rate, curve, times)
@@ -155,6 +162,7 @@ def retime_video(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
+        damage = Damage(video.frames_lost, video.frames_concealed, video.times_repaired)
         return {
             "video": path,
             "out": str(out),
@@ -166,18 +174,22 @@ def retime_video(
             "cuts": [cut.seconds for cut in detector.found],
             "sound": fate,
             "interpolator": repr(interpolator),
-            "frames_lost": video.frames_lost,
-            "times_repaired": video.times_repaired,
+            "frames_lost": damage.frames_lost,
+            "frames_concealed": damage.frames_concealed,
+            "times_repaired": damage.times_repaired,
+            "warnings": [*damage.warnings, *account.cut_short(end)],
             "wall_seconds": took,
             "frames_per_second": account.frames / took,
         }
 
 
 class Account:
-    """Counts frames as they pass."""
+    """Counts frames as they pass, and keeps the times of the last two that are read."""
 
     def __init__(self) -> None:
         self.source_frames = 0
+        self.whole = False
+        self.last: tuple[Frame, Frame | None] | None = None
         self.origins = {"source": 0, "interpolated": 0, "held": 0}
 
     @property
@@ -189,7 +201,22 @@ class Account:
         """Frames that are read."""
         for frame in frames:
             self.source_frames += 1
+            self.last = frame, self.last and self.last[0]
             yield frame
+        self.whole = True
+
+    def cut_short(self, declared_end: Fraction | None) -> Iterator[str]:
+        """A warning, where the source ends long before it should."""
+        from legato.motion.retime import end_of
+
+        if not self.whole or self.last is None or declared_end is None:
+            return
+        last, before = self.last
+        if declared_end > end_of(last, before, declared_end):
+            yield (
+                f"The file declares {float(declared_end):.3f} s, but its last frame is at {last.seconds:.3f} s. It may "
+                "be cut short; copy it again."
+            )
 
     def made(self, steps: "Iterable[Retimed]") -> "Iterator[Frame]":
         """Frames that are made."""
@@ -234,6 +261,19 @@ def square_pixels(path: str) -> "Video":
     return open_video(path, size_px=(video.info.height, max(2, round(video.info.width * aspect / 2) * 2)))
 
 
+def declared_rate(video: "Video") -> Fraction | None:
+    """Frames per second that the file declares; where it rounds times coarsely, if these bear it out."""
+    import numpy as np
+
+    from legato.video.frame_times import measured_times
+
+    declared, tick = video.info.declared_rate, video.info.time_base
+    if declared is None or tick < COARSE_TICK or "://" in video.info.path:
+        return declared
+    seconds = np.asarray(video.table().pts, dtype=np.float64) * float(tick)
+    return measured_times(seconds, float(tick)).believed_rate(declared, float(tick))
+
+
 def span_of(video: "Video") -> tuple[Fraction, Fraction | None]:
     """When the first frame is shown, and when the last one ends, if the file says so; exact again."""
     info = video.info
@@ -241,6 +281,20 @@ def span_of(video: "Video") -> tuple[Fraction, Fraction | None]:
     if info.duration_seconds is None:
         return begin, None
     return begin, begin + round(Fraction(info.duration_seconds) / info.time_base) * info.time_base
+
+
+def check_count(length: Fraction, rate: Fraction, curve: "SpeedCurve | None") -> None:
+    """Refuse to write more frames than anyone could want, before work.
+
+    Raises:
+        BadArgument: there would be over `MOST_FRAMES`.
+    """
+    longest = MOST_FRAMES / rate
+    if length > (curve.world(longest) if curve else longest):
+        slowed = " and this speed" if curve else ""
+        raise BadArgument(
+            f"{float(length):g} s of video at {float(rate):g} fps{slowed} are over {MOST_FRAMES} frames; ask for fewer"
+        )
 
 
 def ticks(rate: Fraction) -> Iterator[Fraction]:

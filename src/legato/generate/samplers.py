@@ -267,7 +267,7 @@ class MultiLevel(Sampler):
         """See `Sampler`."""
         if not isinstance(objective, Refinement):
             raise BadArgument("levels of frames refine between keyframes; this model was trained otherwise")
-        numbers = torch.Generator().manual_seed(self.seed)
+        numbers = torch.Generator().manual_seed(self.seed % 2**64)  # torch takes no more
         masks = objective.levels().masks(start.known)
         last = len(masks) - 1
         calls = min(self.count or last, last)

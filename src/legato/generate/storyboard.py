@@ -22,6 +22,7 @@ from legato.motion.interpolate import Earlier, Interpolator
 from legato.video import Frame, Timeline
 from legato.video.prefetch import mapped
 from legato.video.still import read_picture
+from legato.video.timeline import LARGEST, exact_number
 from legato.yaml_file import read_yaml
 
 __all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys"]
@@ -42,12 +43,14 @@ class Key:
         confidence: 1 for a picture that is given and stays bit for bit; from 0 to under 1 for a proposal, of which
             so much stays where it is refined.
         text: of the span that begins with it, "" for none.
+        file: that the picture was read from, if it was.
     """
 
     time: Fraction
     picture: UInt8[Tensor, "3 height width"]
     confidence: float = 1.0
     text: str = ""
+    file: Path | None = None
 
     @property
     def given(self) -> bool:
@@ -68,14 +71,18 @@ class Storyboard:
 
     def __post_init__(self) -> None:
         if len(self.keys) < 2:
-            raise BadArgument(f"there are {len(self.keys)} pictures; it takes two or more to go between")
+            count = "is 1 picture" if self.keys else "are no pictures"
+            raise BadArgument(f"there {count}; it takes two or more to go between")
         if self.keys[0].time < 0:
             raise BadArgument(f"the first picture is at {float(self.keys[0].time):g} s; times begin at 0 or later")
         for a, b in itertools.pairwise(self.keys):
-            if b.time <= a.time:
+            if b.time == a.time:
                 raise BadArgument(
-                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise "
-                    "without repeats"
+                    f"two pictures are at {float(a.time):g} s; times have to differ by a microsecond or more"
+                )
+            if b.time < a.time:
+                raise BadArgument(
+                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise"
                 )
         for key in self.keys[1:]:
             (height, width), (rows, columns) = self.keys[0].picture.shape[1:], key.picture.shape[1:]
@@ -93,12 +100,15 @@ class Storyboard:
     def timeline(self, fps: Fraction | float | int) -> Timeline:
         """Frames at a rate from the first key to the last one, both included, and one more for each key off that grid.
 
+        Args:
+            fps: frames per second, exact; a float stands for a rate such as 24000/1001, or a whole number of seconds.
+
         Raises:
             BadArgument: the rate is not positive, or makes more frames than anyone could want.
         """
-        if not 0 < fps < math.inf:
-            raise BadArgument(f"fps is {float(fps):g}; expected more than 0")
-        rate = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
+        if not 0 < fps <= LARGEST:
+            raise BadArgument(f"fps is {fps}; expected more than 0, up to {LARGEST}")
+        rate = _nearest(fps) if isinstance(fps, float) else Fraction(fps)
         first, last = self.keys[0].time, self.keys[-1].time
         if (last - first) * rate > MOST_FRAMES:
             raise BadArgument(
@@ -119,10 +129,16 @@ class Storyboard:
         return " ".join(key.text for key in self.keys if key.text)
 
 
+def _nearest(fps: float) -> Fraction:
+    """The fraction that a float was written for: of frames in a second, or of seconds for a frame."""
+    exact = Fraction(fps)
+    return exact.limit_denominator(1001) if exact >= 1 else 1 / (1 / exact).limit_denominator(1001)
+
+
 def read_storyboard(path: Path) -> Storyboard:
     """Read a storyboard: YAML, a list of pictures with `time`, `image` and perhaps `confidence` and `text`.
 
-    Images are looked for beside the file.
+    They may be in any order. Images are looked for beside the file.
 
     Raises:
         BadArgument: the file or an entry is wrong; it is named.
@@ -131,7 +147,8 @@ def read_storyboard(path: Path) -> Storyboard:
     written = read_yaml(path, "storyboard")
     if not isinstance(written, list):
         raise BadArgument(f"the storyboard {path} is not a list of pictures, each with time and image")
-    return Storyboard(tuple(_key(path, number, entry) for number, entry in enumerate(written)))
+    keys = (_key(path, number, entry) for number, entry in enumerate(written))
+    return Storyboard(tuple(sorted(keys, key=lambda key: key.time)))
 
 
 def _key(path: Path, number: int, entry: Any) -> Key:
@@ -143,20 +160,21 @@ def _key(path: Path, number: int, entry: Any) -> Key:
     try:
         time, confidence = exact_seconds(str(entry["time"])), float(entry.get("confidence", 1.0))
     except (TypeError, ValueError):
-        raise BadArgument(f"picture {number} of the storyboard {path} has no number as time or confidence") from None
-    return Key(time, read_picture(path.parent / str(entry["image"])), confidence, str(entry.get("text") or ""))
+        raise BadArgument(
+            f"picture {number} of the storyboard {path} has no number as time or confidence; expected seconds up to "
+            f"{LARGEST}, and a share"
+        ) from None
+    file = path.parent / str(entry["image"])
+    return Key(time, read_picture(file), confidence, str(entry.get("text") or ""), file)
 
 
 def exact_seconds(text: str) -> Fraction:
     """Seconds as they are written, `0.8` or `4/5`, to a microsecond.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: it is no number, or over 1e9.
     """
-    try:
-        return Fraction(text).limit_denominator(FINEST_TICK)
-    except ZeroDivisionError:
-        raise ValueError(text) from None
+    return exact_number(text).limit_denominator(FINEST_TICK)
 
 
 def between_keys(
@@ -208,7 +226,8 @@ def refined_between_keys(
     """The video between the keys, filled in and refined by a model; given keys stay bit for bit.
 
     Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet; one
-    window is held at a time.
+    window is held at a time. In a gap that is longer than a window frames spread over it are made first, which are kept
+    as keys are while those between them are made.
 
     Args:
         storyboard: of pictures of the generator's size.
@@ -233,41 +252,69 @@ def refined_between_keys(
     missing = sorted(set(keys) - set(timeline))
     if missing:
         raise BadArgument(f"there is no frame at {float(missing[0]):g} s, where a picture belongs")
-    windows = _windows(timeline, [key.time for key in storyboard.keys if key.given])
+    places = {time: place for place, time in enumerate(timeline)}
+    given = {places[key.time]: key.picture for key in storyboard.keys if key.given}
+    proposals = {places[key.time]: key for key in storyboard.keys if not key.given}
 
-    def refined(begin: int, end: int) -> Tensor:
-        times = timeline.times[begin : end + 1]
-        shown = torch.zeros(1, len(times), 3, height, width, dtype=torch.uint8)
-        confidence = torch.zeros(1, len(times))
-        for at, time in enumerate(times):
-            if time in keys:
-                shown[0, at], confidence[0, at] = keys[time].picture, keys[time].confidence
-        proposed = torch.tensor([[time in keys and not keys[time].given for time in times]])
+    def refined(window: Sequence[int], kept: dict[int, Tensor]) -> Tensor:
+        """Frames at places in the timeline, by one call of the refiner; those that are kept stay bit for bit."""
+        times = [timeline.times[place] for place in window]
+        shown = torch.zeros(1, len(window), 3, height, width, dtype=torch.uint8)
+        known = torch.tensor([[place in kept for place in window]])
+        proposed = torch.full((1, len(window)), torch.nan)
+        for at, place in enumerate(window):
+            if place in kept:
+                shown[0, at] = kept[place]
+            elif place in proposals:
+                shown[0, at], proposed[0, at] = proposals[place].picture, proposals[place].confidence
         ask = Ask(
             torch.tensor([[float(time - times[0]) for time in times]], dtype=torch.float64),
             [seed],
             text=[storyboard.text if text is None else text],
             given=pixels_to_signal(shown),
-            known=confidence == 1,
-            proposed=torch.where(proposed, confidence, torch.nan),
+            known=known,
+            proposed=proposed,
         )
         made = signal_to_pixels(generator.sample(ask, MultiLevel(levels, seed)))[0]
-        made = torch.where((confidence[0] == 1)[:, None, None, None], shown[0], made)
-        return made if end == windows[-1][1] else made[:-1]  # the last one is the first of the next window
+        return torch.where(known[0, :, None, None, None], shown[0], made)
 
-    return _timed(timeline, itertools.chain.from_iterable(refined(*window) for window in windows))
+    def stretch(ends: Sequence[int], kept: dict[int, Tensor]) -> Iterator[Tensor]:
+        """Frames from the first of some kept places up to, but not including, the last."""
+        for begin, end in _windows(ends):
+            if end - begin < LONGEST_WINDOW:
+                yield from refined(range(begin, end + 1), kept)[:-1]
+            else:
+                sparse = _spread(begin, end, [place for place in proposals if begin < place < end])
+                made = refined(sparse, kept)
+                yield from stretch(sparse, kept | dict(zip(sparse, made, strict=True)))
+
+    return _timed(timeline, itertools.chain(stretch(list(given), given), [storyboard.keys[-1].picture]))
 
 
-def _windows(timeline: Timeline, given: Sequence[Fraction]) -> list[tuple[int, int]]:
-    """Stretches of frames from one given key to another, as long as the limit allows, the ends shared."""
-    places = [timeline.times.index(time) for time in given]
-    windows, begin = [], places[0]
-    for here, after in itertools.pairwise([*places[1:], None]):
+def _windows(ends: Sequence[int]) -> list[tuple[int, int]]:
+    """Stretches of frames from one of some places to another, as long as the limit allows, the ends shared."""
+    windows, begin = [], ends[0]
+    for here, after in itertools.pairwise([*ends[1:], None]):
         assert here is not None
         if after is None or after - begin >= LONGEST_WINDOW:
             windows.append((begin, here))
             begin = here
     return windows
+
+
+def _spread(begin: int, end: int, preferred: Sequence[int]) -> list[int]:
+    """Places from one to another, evenly apart and no more than the limit allows.
+
+    A preferred one takes the place of one that it is near to.
+    """
+    gaps = math.ceil((end - begin) / math.ceil((end - begin) / (LONGEST_WINDOW - 1)))
+    apart = Fraction(end - begin, gaps)
+    chosen = {begin, end}
+    for number in range(1, gaps):
+        at = begin + number * apart
+        near = min(preferred, key=lambda place: abs(place - at), default=begin)
+        chosen.add(near if abs(near - at) <= apart / 2 else round(at))
+    return sorted(chosen)
 
 
 def _timed(timeline: Timeline, pictures: Iterable[Tensor]) -> Iterator[Frame]:

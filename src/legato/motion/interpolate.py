@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.flow import LEAST_SIDE_PX, DisFlow, FlowEstimator
 from legato.motion.moving import Mixture, MovingPair, Past
 from legato.motion.warp import Field, places_of, sampled_at
 from legato.video.frames import Frame, Frames
@@ -92,6 +92,7 @@ class FlowInterpolator:
     pixel, the place is cross-faded as by `LinearInterpolator`.
 
     An earlier picture bends the way from straight lines to parabolas, and motion that changes much is believed less.
+    Pictures of fewer than 12 pixels a side show no flow, and are cross-faded.
 
     Args:
         estimator: of the flow between the two pictures.
@@ -117,6 +118,8 @@ class FlowInterpolator:
     ) -> Pictures:
         """Pictures along the flow, put together as `mixture` says; see `Interpolator`."""
         check_pair(first, second, shares, earlier)
+        if min(first.shape[-2:]) < LEAST_SIDE_PX:
+            return LinearInterpolator()(first, second, shares)
         pair = self.pair(first, second, earlier) if any(0 < share < 1 for share in shares) else None
 
         def along(share: float) -> Image:

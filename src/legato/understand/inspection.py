@@ -48,6 +48,22 @@ class Damage:
     frames_concealed: int = 0
     times_repaired: int = 0
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know, a sentence or two on each kind."""
+        told = []
+        if self.frames_lost or self.frames_concealed:
+            told.append(
+                f"The file is damaged: {self.frames_lost} frames could not be decoded, {self.frames_concealed} are "
+                "partly made up. Copy or record it again."
+            )
+        if self.times_repaired:
+            told.append(
+                f"{self.times_repaired} frame times were missing or did not rise, and were replaced. Write the video "
+                "anew from a better source if exact times matter."
+            )
+        return tuple(told)
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -298,16 +314,7 @@ def _warnings(found: Inspection) -> Iterator[str]:
                 "motion is measured."
             )
         yield f"{found.duplicates} frames ({share:.0%}) repeat the picture before them. {advice}"
-    if damage.frames_lost or damage.frames_concealed:
-        yield (
-            f"The file is damaged: {damage.frames_lost} frames could not be decoded, {damage.frames_concealed} are "
-            "partly made up. Copy or record it again."
-        )
-    if damage.times_repaired:
-        yield (
-            f"{damage.times_repaired} frame times were missing or did not rise, and were replaced. Write the video "
-            "anew from a better source if exact times matter."
-        )
+    yield from damage.warnings
     missing = (info.frames_declared or 0) - found.frames - damage.frames_lost if info and found.whole else 0
     if info and missing > 0:
         yield (

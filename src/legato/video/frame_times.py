@@ -1,6 +1,7 @@
 """What a list of frame times says about a recording: constant or variable rate, and where frames are missing."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ __all__ = ["FrameTimes", "Gap", "measured_times"]
 JITTER_SECONDS = 0.001
 # A gap is this much longer than nine intervals in ten: one missing frame doubles an interval.
 GAP_FACTOR = 1.75
+# Clocks of cameras drift less, and 24000/1001 is twice as far from 24.
+RATE_SLACK = 5e-4
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,35 @@ class FrameTimes:
         slack = 0.02 + 1.5 / (self.rate * self.span_seconds)
         return all(abs(declared_rate / rate - 1) > slack for rate in (self.rate, self.usual_rate))
 
+    def believed_rate(self, declared: Fraction, tick_seconds: float) -> Fraction:
+        """The declared rate, or that of the times themselves where it cannot be true of them.
+
+        Even times tell their rate the better the longer they go on, however coarse the ticks: of 24 frames a second in
+        milliseconds the first interval alone would say 23.81. Uneven ones have to contradict more clearly.
+
+        Args:
+            declared: frames per second.
+            tick_seconds: the time base of the file, by which rounded times may be off.
+        """
+        if not self.rate or not self.usual_rate:
+            return declared
+        if not self.kind.startswith("constant"):
+            return _simple(self.rate, RATE_SLACK) if self.contradicts(float(declared)) else declared
+        slack = max(RATE_SLACK, tick_seconds * (1 + len(self.gaps)) / self.span_seconds)
+        if any(abs(float(declared) / rate - 1) <= slack for rate in (self.rate, self.usual_rate)):
+            return declared
+        return _simple(self.usual_rate, slack)
+
     def summary(self) -> dict[str, Any]:
         """The same as plain numbers."""
         return {**vars(self), "gaps": [vars(gap) for gap in self.gaps]}
+
+
+def _simple(rate: float, slack: float) -> Fraction:
+    """A rate as it is usual, if one is that near: whole, or 1000/1001 of whole."""
+    usual = (Fraction(round(rate)), Fraction(1000 * round(1.001 * rate), 1001))
+    near = [one for one in usual if abs(float(one) / rate - 1) <= slack]
+    return near[0] if near else Fraction(rate).limit_denominator(1001)
 
 
 def measured_times(seconds: np.ndarray, tick_seconds: float = 0.0) -> FrameTimes:

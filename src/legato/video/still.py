@@ -1,5 +1,6 @@
 """Still pictures: read one, and write frames as numbered ones without loss."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -14,11 +15,13 @@ from torch import Tensor
 from legato.errors import BadArgument, VideoError
 from legato.video.frames import Frame
 
-__all__ = ["is_pattern", "read_picture", "write_pictures"]
+__all__ = ["check_numbered", "is_pattern", "left_out", "read_picture", "write_pictures"]
+
+_PATTERN = re.compile(r"([^%]*)%0?\d{0,2}d([^%]*\.png)")
 
 
 def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
-    """A picture file as RGB; transparency is left out.
+    """A picture file as RGB of 8 bits; transparency and finer shades are left out.
 
     Raises:
         VideoError: it cannot be read.
@@ -27,19 +30,74 @@ def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
         stored = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise VideoError(f"{path} cannot be read: {error.strerror or error}") from error
-    picture = cv2.imdecode(stored, cv2.IMREAD_COLOR) if stored.size else None
+    try:
+        picture = cv2.imdecode(stored, cv2.IMREAD_COLOR) if stored.size else None
+    except cv2.error:  # a size beyond its limits, which only a damaged or hostile file declares
+        picture = None
     if picture is None:
         raise VideoError(f"{path} is not a picture that can be read; expected PNG, JPEG, WebP or the like")
     return torch.from_numpy(np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1)))
 
 
+def left_out(path: str | Path) -> str:
+    """What a picture file holds beyond `read_picture`, in words: transparency, more than 8 bits, or nothing ("")."""
+    picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None  # it was read
+    transparent = picture.ndim == 3 and picture.shape[2] in (2, 4)
+    bits = 8 * picture.dtype.itemsize
+    return " and ".join(["transparency"] * transparent + [f"{bits} bits a colour"] * (bits > 8))
+
+
 def is_pattern(path: str | Path) -> bool:
     """Whether a path numbers pictures, as `frames/%05d.png`."""
-    name = Path(path).name
-    try:
-        return name.endswith(".png") and name % 1 != name % 2
-    except (TypeError, ValueError):
-        return False
+    return _PATTERN.fullmatch(Path(path).name) is not None
+
+
+def check_numbered(pattern: str | Path, count: int, read: Iterable[str | Path] = ()) -> None:
+    """Look at the folder of a pattern before long work: numbered pictures that are there already are written anew.
+
+    Args:
+        pattern: see `write_pictures`.
+        count: how many are to be written.
+        read: pictures that they are made from.
+
+    Raises:
+        BadArgument: one of these has a name of the pattern, or there are pictures with higher numbers, which would
+            stay behind the new ones.
+    """
+    pattern = Path(pattern)
+    if not pattern.parent.is_dir():
+        return
+    sources = {_identity(Path(path)) for path in read if Path(path).exists()}
+    higher = []
+    for path in pattern.parent.iterdir():
+        number = _number(pattern.name, path.name)
+        if number is not None and path.exists() and _identity(path) in sources:
+            raise BadArgument(
+                f"{pattern} takes the name of {path}, which is one of the pictures given; write to another folder"
+            )
+        if number is not None and number >= count:
+            higher.append((number, path.name))
+    if higher:
+        raise BadArgument(
+            f"{pattern.parent} has pictures up to {max(higher)[1]} from before, which would stay behind the new ones, "
+            f"up to {pattern.name % (count - 1)}; delete those from {min(higher)[1]} on, or write to another folder"
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _number(pattern: str, name: str) -> int | None:
+    """Which of the pictures of a pattern has this name."""
+    parts = _PATTERN.fullmatch(pattern)
+    assert parts is not None
+    before, after = map(re.escape, parts.groups())
+    found = re.fullmatch(f"{before} *([0-9]+){after}", name)
+    return int(found[1]) if found and pattern % int(found[1]) == name else None
 
 
 def write_pictures(frames: Iterable[Frame], pattern: str | Path) -> int:

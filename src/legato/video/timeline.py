@@ -1,6 +1,7 @@
 """Exact frame times without pixels: what is asked of a generator, or measured on a file."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,9 +14,28 @@ from torch import Tensor
 from legato.errors import BadArgument
 from legato.video.speed import SpeedCurve
 
-__all__ = ["Timeline"]
+__all__ = ["Timeline", "exact_number"]
 
 Exact = int | Fraction
+
+LARGEST = 10**9  # seconds or frames per second that anyone writes down
+
+
+def exact_number(text: str) -> Fraction:
+    """A number as it is written, `0.8`, `1e-3` or `24000/1001`, exactly.
+
+    Raises:
+        ValueError: it is none, or over 1e9 on either side of 0.
+    """
+    if re.search(r"[eE][+-]?[0-9_]{4}", text):  # would take minutes to write out
+        raise ValueError(text)
+    try:
+        number = Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError(text) from None
+    if abs(number) > LARGEST:
+        raise ValueError(text)
+    return number
 
 
 @dataclass(frozen=True)

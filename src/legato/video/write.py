@@ -202,12 +202,21 @@ def write_video(
 
 @dataclass(frozen=True)
 class _Shown:
-    """A frame with its stamps in the time base of the file."""
+    """A frame with its stamps in the time base of the file.
+
+    Attributes:
+        frame: what is shown.
+        time_base: of the stamps.
+        pts: when.
+        duration: how long, in whole units of the time base.
+        seconds: how long, exactly.
+    """
 
     frame: Frame
     time_base: Fraction
     pts: int
     duration: int
+    seconds: Fraction
 
 
 def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Iterator[_Shown]:
@@ -220,7 +229,7 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
         raise BadArgument(f"the first frame is at {frame.seconds} s; files start at 0 or later: shift the times")
     base, size = kind.time_base_for(frame.time_base), (frame.height, frame.width)
     zero = _zero(kind, frame.time)
-    duration = max(1, round(_DEFAULT_LAST_SECONDS / base))
+    seconds, duration = _DEFAULT_LAST_SECONDS, max(1, round(_DEFAULT_LAST_SECONDS / base))
     pts = round((frame.time - zero) / base)
     for coming in ahead:
         if (coming.height, coming.width) != size:
@@ -231,10 +240,12 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
                 f"{coming} does not come after {frame} in steps of {base} s, the finest of this file; sort the "
                 "frames, or write .mp4, which keeps any time exactly"
             )
-        duration = coming_pts - pts
-        yield _Shown(frame, base, pts, duration)
+        seconds, duration = coming.time - frame.time, coming_pts - pts
+        yield _Shown(frame, base, pts, duration, seconds)
         frame, pts = coming, coming_pts
-    yield _Shown(frame, base, pts, duration if last is None else max(1, round(last / base)))
+    if last is not None:
+        seconds, duration = last, max(1, round(last / base))
+    yield _Shown(frame, base, pts, duration, seconds)
 
 
 @contextlib.contextmanager
@@ -292,7 +303,7 @@ class _Output:
         options = dict(kind.codec_options)
         if kind.crf is not None:
             options["crf"] = str(kind.crf if crf is None else crf)
-        rate = (1 / (first.duration * first.time_base)).limit_denominator(1001)
+        rate = (1 / first.seconds).limit_denominator(1001)
         container_options = dict(kind.container_options)
         if kind.container in ("mp4", "mov"):  # where pictures start is rounded to this, by default to milliseconds
             container_options["movie_timescale"] = str(first.time_base.denominator)
@@ -331,7 +342,9 @@ class _Output:
 
     def put(self, shown: _Shown) -> None:
         self._durations[shown.pts] = shown.duration
-        pixels = shown.frame.pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        frame = shown.frame
+        # Not `contiguous`, which leaves a side of one pixel any stride.
+        pixels = frame.pixels.permute(1, 2, 0).flatten().view(frame.height, frame.width, 3).cpu().numpy()
         with self._reporting():
             picture = self._prepare(VideoFrame.from_numpy_buffer(pixels, "rgb24"))
             picture.pts, picture.time_base = shown.pts, shown.time_base
