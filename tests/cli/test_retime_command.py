@@ -158,7 +158,7 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         (("--fps", "nan"), BadArgument, "--fps is nan"),
         (("--fps", "1e-9"), BadArgument, "--fps is 1e-9"),
         (("--fps", "1e999999999"), BadArgument, "--fps is 1e999999999"),
-        (("--fps", "1e9"), BadArgument, "at 1e[+]09 fps are over 10000000 frames"),
+        (("--fps", "1e9"), BadArgument, "to 1000000 frames per second"),
         (("--speed", "0:1,0.1:1e-9"), BadArgument, "and this speed are over 10000000 frames"),
         (("--times", "1e400"), BadArgument, "--times is '1e400'"),
         ((), BadArgument, "give --fps"),
