@@ -248,5 +248,5 @@ def test_a_state_of_another_queue_or_times_that_fall_are_refused(tmp_path: Path)
         rolling.begin([0], SHAPE, given=torch.zeros(1, 1, 3, 4, 4), seconds=times(0, 1))
     (tmp_path / "x.pt").write_bytes(b"not a state")
     for name in ("x.pt", "none.pt"):
-        with pytest.raises(BadArgument, match="no.* saved state"):
+        with pytest.raises(BadArgument, match=r"no.* saved state"):
             RollingState.load(tmp_path / name)
