@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 USUAL_SECONDS = Fraction(2)
-LONE_FRAME_SECONDS = Fraction(1, 25)
 MOST_FRAMES = 10_000  # beyond it no memory holds a clip that is made all at once
 
 
@@ -164,6 +163,7 @@ def timelines(
         BadArgument: options that contradict each other, or are outside their range.
     """
     from legato.video import Timeline
+    from legato.video.write import LONE_FRAME_SECONDS
 
     rate = parse.parsed_rate(fps)
     play = None if play_fps is None else parse.parsed_rate(play_fps, "--play-fps")

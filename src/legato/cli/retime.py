@@ -26,7 +26,6 @@ __all__ = ["retime", "retime_video"]
 
 MOST_THREADS = 4  # each holds a frame and a few pictures
 MOST_FRAMES = 10_000_000  # two days at 60 frames a second
-LONE_FRAME_SECONDS = Fraction(1, 25)
 COARSE_TICK = Fraction(1, 1000)  # files with such times may have been told a rate that was made of a rounded interval
 
 
@@ -313,6 +312,8 @@ def times_of(
         curve: source seconds over output seconds, if not as they are.
         times: of each frame, instead.
     """
+    from legato.video.write import LONE_FRAME_SECONDS
+
     if times is not None:
         base = Fraction(1, math.lcm(*(at.denominator for at in times)))
         usual = 1 / rate if rate else LONE_FRAME_SECONDS

@@ -228,9 +228,8 @@ class VideoGenerator:
             evidence, seconds = ~sure.isnan() & (kept | (sure > 0)), pixels.seconds.to(device)
             filled = filled_linearly(shown, seconds, evidence)
             again = self.latents.decode_where(self.latents.encode_where(filled, evidence), evidence)
-            filled = torch.lerp(
-                again, filled, framewise(sure.nan_to_num())
-            )  # detail of proposals, as far as they count
+            # Detail of proposals, as far as they count.
+            filled = torch.lerp(again, filled, framewise(sure.nan_to_num()))
             made = with_detail(made, filled, again, seconds, evidence)
         return torch.where(framewise(kept), shown, made)
 

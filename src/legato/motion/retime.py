@@ -16,12 +16,12 @@ from legato.motion.cuts import CutDetector
 from legato.motion.interpolate import Earlier, FlowInterpolator, Interpolator
 from legato.video.frames import Frame
 from legato.video.prefetch import mapped
+from legato.video.write import LONE_FRAME_SECONDS
 
 __all__ = ["Retimed", "end_of", "retimed", "shown_at"]
 
 AT_ONCE = 8  # pictures made between two frames before they are passed on, however slow the motion
 FINEST_SECONDS = Fraction(1, 1000)
-LONE_FRAME_SECONDS = Fraction(1, 25)
 BELIEVED_SECONDS = Fraction(1)
 
 

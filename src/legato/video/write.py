@@ -33,12 +33,13 @@ from legato.errors import BadArgument, UnsupportedOutput, VideoError
 from legato.video.decode import Source
 from legato.video.frames import Frame, Frames
 
-__all__ = ["check_ending", "check_times", "write_video"]
+__all__ = ["LONE_FRAME_SECONDS", "check_ending", "check_times", "write_video"]
 
 _BT709, _RGB = 1, 0
 _MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 2**31 - 1
 _MICROSECOND = Fraction(1, 1_000_000)
-_DEFAULT_LAST_SECONDS = Fraction(1, 25)
+LONE_FRAME_SECONDS = Fraction(1, 25)
+"""How long a frame is shown that no other says it of."""
 # Chroma is averaged over the pixels it stands for, and nothing is rounded down on the way.
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
@@ -229,7 +230,7 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
         raise BadArgument(f"the first frame is at {frame.seconds} s; files start at 0 or later: shift the times")
     base, size = kind.time_base_for(frame.time_base), (frame.height, frame.width)
     zero = _zero(kind, frame.time)
-    seconds, duration = _DEFAULT_LAST_SECONDS, max(1, round(_DEFAULT_LAST_SECONDS / base))
+    seconds, duration = LONE_FRAME_SECONDS, max(1, round(LONE_FRAME_SECONDS / base))
     pts = round((frame.time - zero) / base)
     for coming in ahead:
         if (coming.height, coming.width) != size:
