@@ -24,7 +24,7 @@ GIVEN[1, 3] = True
 
 
 def start() -> Start:
-    return Start(torch.zeros_like(CLIP), torch.where(framewise(GIVEN), CLIP, 9.0), GIVEN, SECONDS)
+    return Start(torch.zeros_like(CLIP), torch.where(framewise(GIVEN), CLIP, 9.0), GIVEN, SECONDS, [0, 1])
 
 
 @pytest.mark.parametrize("mode", ["none", "distance", "gaussian"])
@@ -250,7 +250,7 @@ def test_any_sequence_can_be_refined_such_as_ways_through_a_maze(tmp_path: Path)
         with torch.no_grad():
             return model(x, seconds=batch.seconds, noise=noise, known=known, drive=content)
 
-    begin = Start(torch.zeros_like(batch.frames), batch.frames, known, batch.seconds)
+    begin = Start(torch.zeros_like(batch.frames), batch.frames, known, batch.seconds, [0] * len(known))
     ways = MultiLevel()(denoiser, made.objective, begin)[..., 0, 0]
     at_walls = ways[:, [5, 10], 1]
     straight = filled_linearly(batch.frames, batch.seconds, known)[:, [5, 10], 1, 0, 0]

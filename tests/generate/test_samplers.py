@@ -25,7 +25,7 @@ def start(known: bool = False) -> Start:
     mask = torch.zeros(2, 6, dtype=torch.bool)
     mask[:, :2] = known
     seconds = (torch.arange(6, dtype=torch.float64) / 10).expand(2, 6)
-    return Start(NOISE, torch.full_like(NOISE, 0.3), mask, seconds)
+    return Start(NOISE, torch.full_like(NOISE, 0.3), mask, seconds, [3, 4])
 
 
 @pytest.mark.parametrize("sampler", [Euler(7), Heun(5), Euler(9, shift=3.0)], ids=str)
@@ -40,6 +40,7 @@ def test_a_model_that_knows_the_clip_is_followed_to_it(sampler: Sampler) -> None
     ("sampler", "objective"),
     [
         (Euler(4), FlowMatching("clean")),
+        (Euler(4, fresh_above=0.0), FlowMatching("clean")),
         (Heun(4), FlowMatching("velocity")),
         (DiffusersSampler(4), Diffusion("v")),
         (DiffusersSampler(4, "dpm"), Diffusion("epsilon")),
@@ -75,6 +76,57 @@ def test_euler_is_diffusers_flow_match_euler() -> None:
         x = scheduler.step(field(x, float(sigma)), at, x).prev_sample
     made = Euler(8)(lambda y, levels: field(y, float(levels[0, 0])), FlowMatching("velocity"), start())
     torch.testing.assert_close(made, x, atol=1e-5, rtol=1e-5)
+
+
+def gaussian_start(seconds: torch.Tensor, seeds: list[int]) -> Start:
+    noise = noise_at(seconds, (3, 8, 8), seeds)
+    return Start(noise, torch.zeros_like(noise), torch.zeros(seconds.shape, dtype=torch.bool), seconds, seeds)
+
+
+def best_guess(x: torch.Tensor, levels: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
+    """The mean of normal clean values that could be under the noise."""
+    level = levels[:, :, None, None, None]
+    return (1 - level) * spread**2 / ((1 - level).square() * spread**2 + level.square()) * x
+
+
+def test_fresh_noise_samples_the_same_distribution() -> None:
+    begin = gaussian_start(torch.arange(40, dtype=torch.float64)[None] / 30, [5])
+    made = Euler(300, shift=4.0, fresh_above=0.0)(
+        lambda x, levels: best_guess(x, levels, 4.0), FlowMatching("clean"), begin
+    )
+    assert made.std() == pytest.approx(4.0, rel=0.03)
+    assert abs(float((made * begin.noise).mean())) < 0.2
+
+
+def test_fresh_noise_forgets_what_was_wrong_where_it_was_drawn() -> None:
+    begin = gaussian_start(torch.arange(40, dtype=torch.float64)[None] / 30, [5])
+
+    def biased(x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        return best_guess(x, levels) + (levels > 0.9)[:, :, None, None, None] * 1.0
+
+    straight = Euler(300, shift=4.0)(biased, FlowMatching("clean"), begin)
+    renewed = Euler(300, shift=4.0, fresh_above=0.5)(biased, FlowMatching("clean"), begin)
+    assert straight.mean() > 0.08
+    assert abs(float(renewed.mean())) < 0.03
+
+
+def test_fresh_noise_belongs_to_seed_time_and_step() -> None:
+    seconds = torch.stack([torch.arange(8, dtype=torch.float64) / 30, torch.arange(8, dtype=torch.float64) / 15])
+    sampler = Euler(6, fresh_above=0.5)
+    both = sampler(best_guess, FlowMatching("clean"), gaussian_start(seconds, [5, 6]))
+    alone = sampler(best_guess, FlowMatching("clean"), gaussian_start(seconds[1:], [6]))
+    assert torch.equal(both[1:], alone)
+    slow = sampler(best_guess, FlowMatching("clean"), gaussian_start(seconds[1:], [5]))
+    assert torch.equal(slow[:, :4], both[:1, ::2])  # the same seconds
+    begin = gaussian_start(seconds, [5, 6])
+    assert abs(float((begin.fresh(1) * begin.fresh(2)).mean())) < 0.05
+    assert abs(float((begin.fresh(1) * begin.noise).mean())) < 0.05
+
+
+def test_what_a_checkpoint_is_sampled_with_is_its_objectives() -> None:
+    assert default_sampler(FlowMatching(shift=3.0, fresh_above=0.8), 7) == Euler(7, 3.0, 0.8)
+    with pytest.raises(BadArgument, match=r"objective\.fresh_above is 1\.5"):
+        FlowMatching(fresh_above=1.5)
 
 
 def test_heun_is_of_second_order() -> None:

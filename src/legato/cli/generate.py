@@ -318,9 +318,10 @@ def named_sampler(name: str | None, steps: int | None, objective: "Objective") -
 
     if name is None:
         return default_sampler(objective, steps)
+    shift = getattr(objective, "shift", 1.0)
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "euler": (Euler, {}),
-        "heun": (Heun, {}),
+        "euler": (Euler, {"shift": shift}),
+        "heun": (Heun, {"shift": shift}),
         "ddim": (DiffusersSampler, {"name": "ddim"}),
         "ddpm": (DiffusersSampler, {"name": "ddpm"}),
         "dpm": (DiffusersSampler, {"name": "dpm"}),

@@ -64,10 +64,10 @@ class FusedWindows(Strategy):
     def _sampled(self, generator: VideoGenerator, ask: Ask) -> Float[Tensor, "1 time channels rows columns"]:
         latents, device = generator.latents, next(generator.model.parameters()).device
         shape = (latents.channels, generator.height // latents.stride_px, generator.width // latents.stride_px)
-        noise = noise_at(ask.seconds, shape, list(ask.seeds)).to(device)
+        noise = noise_at(ask.seconds, shape, ask.seeds).to(device)
         none = torch.zeros(ask.seconds.shape, dtype=torch.bool, device=device)
         denoiser = fused(generator, ask, frames=self.frames, overlap=self.overlap, weights=self.weights)
-        start = Start(noise, torch.zeros_like(noise), none, ask.seconds)
+        start = Start(noise, torch.zeros_like(noise), none, ask.seconds, ask.seeds)
         return default_sampler(generator.objective, self.calls)(denoiser, generator.objective, start)
 
 

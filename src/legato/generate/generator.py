@@ -208,11 +208,11 @@ class VideoGenerator:
         device = next(self.model.parameters()).device
         pixels, ask = ask, self.within_latents(ask)
         rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
-        start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), list(ask.seeds)).to(device)
+        start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), ask.seeds).to(device)
         known = torch.zeros(ask.seconds.shape, dtype=torch.bool) if ask.known is None else ask.known
         given = torch.zeros_like(start_noise) if ask.given is None else ask.given.to(device)
         proposed = None if ask.proposed is None else ask.proposed.to(device)
-        start = Start(start_noise, given, known.to(device), ask.seconds.to(device), proposed)
+        start = Start(start_noise, given, known.to(device), ask.seconds.to(device), ask.seeds, proposed)
         sampler = sampler or default_sampler(self.objective)
         clips = start_noise
         for number, now in enumerate(sampler.steps(self.denoiser(ask), self.objective, start), start=1):
@@ -287,7 +287,7 @@ class VideoGenerator:
         unit = None
         if "given" in by and ask.given is not None:
             channels, rows, columns = ask.given.shape[2:]
-            unit = noise_at(ask.seconds, (channels, rows, columns), list(ask.seeds))
+            unit = noise_at(ask.seconds, (channels, rows, columns), ask.seeds)
 
         def denoise(x: Tensor, levels: Tensor) -> Tensor:
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))

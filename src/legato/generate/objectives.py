@@ -175,16 +175,20 @@ class FlowMatching(NoiseObjective):
         least_noise: levels under it count as it, where a velocity is computed from a clean prediction.
         shift: of a sampler's steps, see `legato.generate.samplers.Euler`; a model that was trained on much noise, since
             few numbers decide a clip of many, is to be sampled with finer steps there.
+        fresh_above: of a sampler, see the same.
     """
 
     prediction: str = "clean"
     least_noise: float = 0.1
     shift: float = 1.0
+    fresh_above: float = 1.0
 
     def __post_init__(self) -> None:
         _check_prediction(self.prediction, ("clean", "velocity"))
         if not self.shift > 0:
             raise BadArgument(f"objective.shift is {self.shift}; expected more than 0, 1 for even steps")
+        if not 0 <= self.fresh_above <= 1:
+            raise BadArgument(f"objective.fresh_above is {self.fresh_above}; expected a level from 0 to 1, 1 for never")
 
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `Objective`."""

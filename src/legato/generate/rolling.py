@@ -298,7 +298,7 @@ class RollingWindow:
         """What is kept, then the context, the queue, and a window of noise; seconds from the first of them."""
         kept, batch, length = state.kept, *seconds.shape
         shape = (state.latents.shape[2], state.latents.shape[3], state.latents.shape[4])
-        noise = noise_at(seconds, shape, list(state.seeds)).to(seconds.device)
+        noise = noise_at(seconds, shape, state.seeds).to(seconds.device)
         latents = torch.cat([kept.latents, state.latents, noise], 1)
         times = torch.cat([state.seconds, seconds], 1)
         if len(kept):

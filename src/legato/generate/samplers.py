@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class Start:
         given: frames that are known, anything elsewhere.
         known: which those are.
         seconds: of each frame.
+        seeds: of each clip, by which noise is drawn along the way.
         proposed: see `Ask`.
     """
 
@@ -49,7 +50,13 @@ class Start:
     given: Video
     known: Bool[Tensor, "batch time"]
     seconds: Float64[Tensor, "batch time"]
+    seeds: Sequence[int]
     proposed: Float[Tensor, "batch time"] | None = None
+
+    def fresh(self, draw: int) -> Video:
+        """Unit normal noise for a step, other than that of all other steps."""
+        _, _, *shape = self.noise.shape
+        return noise_at(self.seconds, tuple(shape), self.seeds, draw).to(self.noise.device)
 
     def kept(self, x: Video) -> Video:
         """The clip with the given frames in their places, bit for bit."""
@@ -61,7 +68,7 @@ class Start:
 
 
 def noise_at(
-    seconds: Float64[Tensor, "batch time"], shape: tuple[int, int, int], seeds: list[int]
+    seconds: Float64[Tensor, "batch time"], shape: tuple[int, ...], seeds: Sequence[int], draw: int = 0
 ) -> Float[Tensor, "batch time channels height width"]:
     """Unit normal noise in which a frame's own time is the number that it is drawn by.
 
@@ -71,11 +78,13 @@ def noise_at(
         seconds: of each frame.
         shape: channels, height and width of a frame.
         seeds: of each sample.
+        draw: which of a frame's noises.
     """
     numbers = torch.Generator()
     rows = []
     for seed, times in zip(seeds, (seconds * 1e6).round().long().tolist(), strict=True):
-        keys = [(seed * 6364136223846793005 + at * 1442695040888963407 + 1) % (1 << 62) for at in times]
+        own = seed * 6364136223846793005 + draw * 2862933555777941757 + 1
+        keys = [(own + at * 1442695040888963407) % (1 << 62) for at in times]
         rows.append(torch.stack([torch.randn(shape, generator=numbers.manual_seed(key)) for key in keys]))
     return torch.stack(rows)
 
@@ -114,7 +123,27 @@ def flow_step(
 ) -> Video:
     """One Euler step from levels to lower levels, frame by frame: x + (after - before) v."""
     velocity = objective.velocity(denoiser(x, before), x, before)
-    return x + (after - before)[:, :, None, None, None] * velocity
+    return x + framewise(after - before) * velocity
+
+
+def fresh_step(
+    objective: FlowMatching,
+    denoiser: Denoiser,
+    x: Video,
+    before: Float[Tensor, "batch time"],
+    after: Float[Tensor, "batch time"],
+    fresh: Video,
+) -> Video:
+    """The same step with as much fresh noise in the place of the old as leaves the mixture as noisy as it should be.
+
+    What stays of the old noise is the ratio of the noise-to-signal ratios after and before, as in DDPM (Song et al.
+    2021, DDIM with eta 1).
+    """
+    velocity = objective.velocity(denoiser(x, before), x, before)
+    clean, noise = x - framewise(before) * velocity, x + framewise(1 - before) * velocity
+    stays = framewise(after * (1 - before) / (before * (1 - after)).clamp_min(1e-6))
+    renewed = stays * noise + (1 - stays.square()).clamp_min(0).sqrt() * fresh
+    return framewise(1 - after) * clean + framewise(after) * renewed
 
 
 @dataclass(frozen=True)
@@ -124,10 +153,13 @@ class Euler(Sampler):
     Attributes:
         count: of steps.
         shift: more than 1 takes finer steps where there is much noise (Esser et al. 2024, time shift).
+        fresh_above: noise is drawn anew in steps from levels above it (Karras et al. 2022, S_min); 1 draws none. What
+            was done wrong there counts less, and the model sees noise as it was trained on, whatever it said before.
     """
 
     count: int = 30
     shift: float = 1.0
+    fresh_above: float = 1.0
 
     def __post_init__(self) -> None:
         _check_count(self.count)
@@ -141,8 +173,9 @@ class Euler(Sampler):
         """See `Sampler`."""
         flow = _flow(objective, self)
         x, levels = start.kept(start.noise), self.schedule()
-        for before, after in itertools.pairwise(levels):
-            x = start.kept(flow_step(flow, denoiser, x, start.levels(before), start.levels(after)))
+        for number, (before, after) in enumerate(itertools.pairwise(levels), start=1):
+            step = (flow, denoiser, x, start.levels(before), start.levels(after))
+            x = start.kept(fresh_step(*step, start.fresh(number)) if before > self.fresh_above else flow_step(*step))
             yield x
 
 
@@ -290,7 +323,7 @@ class MultiLevel(Sampler):
 def default_sampler(objective: Objective, count: int | None = None) -> Sampler:
     """What fits the objective, with so many steps; its usual number by default."""
     if isinstance(objective, FlowMatching):
-        return Euler(Euler.count if count is None else count, objective.shift)
+        return Euler(Euler.count if count is None else count, objective.shift, objective.fresh_above)
     kinds: dict[type[Objective], type[DiffusersSampler | FieldDescent | MultiLevel]] = {
         Diffusion: DiffusersSampler, Equilibrium: FieldDescent, Refinement: MultiLevel,
     }  # fmt: skip
