@@ -165,6 +165,7 @@ def test_several_clips_get_numbers(trained: Path, tmp_path: Path) -> None:
         (("--seconds", -1), "--seconds is -1"),
         (("--times", "0,0.2,0.1"), "give rising times"),
         (("--times", "0,a"), "--times is '0,a'"),
+        (("--times", "0,0.1", "--seconds", 2), "--seconds has nothing to say"),
         (("--times", "-1,0.1,0.2"), "--times begins at -1 s"),
         (("--times", "0,0.00000001"), "--times has 0 s after 0 s"),
         (("--fps", "inf"), "--fps is inf; expected a number over 0"),

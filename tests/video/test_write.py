@@ -11,6 +11,7 @@ import torch
 
 from legato import Frame, Frames, open_video, write_video
 from legato.errors import BadArgument, NoVideoStream, UnsupportedOutput, VideoError, VideoNotFound
+from legato.video.write import check_times
 from tests.conftest import paint
 
 
@@ -70,6 +71,25 @@ def test_a_gif_starts_at_zero(tmp_path):
     write_video(painted([time + 7 for time in UNEVEN_100]), tmp_path / "clip.gif")
     with open_video(tmp_path / "clip.gif") as video:
         assert [frame.time for frame in video] == UNEVEN_100
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "longest"), [("clip.gif", Fraction(1, 100), 655.35), ("clip.mp4", Fraction(1, 10**6), 2147.48)]
+)
+def test_a_frame_is_shown_no_longer_than_the_file_can_say(tmp_path, name, base, longest):
+    for seconds in (int(longest), int(longest) + 1):
+        frames = painted([Fraction(0), Fraction(seconds)], time_base=base)
+        if seconds < longest:
+            write_video(frames, tmp_path / name)
+            with open_video(tmp_path / name) as video:
+                assert [frame.time for frame in video] == [0, seconds]
+            continue
+        with pytest.raises(BadArgument, match=rf"shown for {seconds} s; .* at most {longest}.*write \.mkv"):
+            check_times(tmp_path / name, frames.pts, base)
+        with pytest.raises(BadArgument, match=rf"shown for {seconds} s"):
+            write_video(frames, tmp_path / name)
+        with pytest.raises(BadArgument, match=rf"shown for {seconds} s"):
+            write_video(frames[:1], tmp_path / name, last_seconds=seconds)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm", "clip.gif"])

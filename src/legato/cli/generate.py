@@ -170,6 +170,8 @@ def timelines(
     curve = None if speed is None else speed_from_0(speed)
     if times is not None and speed is not None:
         raise BadArgument("--times and --speed both say when frames are; use one of them")
+    if times is not None and seconds is not None:
+        raise BadArgument("--times says when frames are, so --seconds has nothing to say; leave one of them out")
     if times is not None:
         world = shown = Timeline(tuple(parse.parsed_times(times)))
         last = world.intervals[-1] if len(world) > 1 else LONE_FRAME_SECONDS

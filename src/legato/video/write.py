@@ -54,6 +54,7 @@ class _Kind:
     time_base: Fraction | None = None  # None: as the frames have it
     codec_options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
+    most_ticks: int = 2**31 - 1  # that a frame can be shown for
 
     def time_base_for(self, wanted: Fraction) -> Fraction:
         if self.time_base is not None:
@@ -86,7 +87,7 @@ _GROWING["webm"] = _GROWING["matroska"]
 # Sound often starts a little before 0; by default FFmpeg would then move everything, the pictures too.
 _KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 _KINDS = {
-    ".gif": _Kind("gif", "gif", None, Fraction(1, 100)),
+    ".gif": _Kind("gif", "gif", None, Fraction(1, 100), most_ticks=2**16 - 1),
     ".m4v": _MP4,
     ".mkv": _Kind("matroska", "libx264", 18, Fraction(1, 1000), container_options=_KEEP_TIMES),
     ".mov": replace(_MP4, container="mov"),
@@ -110,7 +111,7 @@ def check_times(path: str | Path, pts: Int64[Tensor, " time"], time_base: Fracti
 
     Raises:
         UnsupportedOutput: another ending.
-        BadArgument: times start before 0, or are too close for the format.
+        BadArgument: times start before 0, or are too close or too far apart for the format.
     """
     path = Path(path)
     kind, times = _kind_of(path), [int(at) * time_base for at in pts]
@@ -123,6 +124,16 @@ def check_times(path: str | Path, pts: Int64[Tensor, " time"], time_base: Fracti
                 f"frames at {float(earlier):g} s and {float(later):g} s are too close for {path.suffix} files, whose "
                 f"times are whole steps of {base} s; write .mp4, which keeps any time exactly"
             )
+        _check_length(kind, round((later - zero) / base) - round((earlier - zero) / base), earlier, base)
+
+
+def _check_length(kind: _Kind, ticks: int, seconds: Fraction, base: Fraction) -> None:
+    if ticks > kind.most_ticks:
+        instead = "; write .mkv" if kind.container != "matroska" else ""
+        raise BadArgument(
+            f"the frame at {float(seconds):g} s is shown for {float(ticks * base):g} s; with times in steps of {base} s "
+            f"this file holds at most {float(kind.most_ticks * base):g} s{instead}"
+        )
 
 
 def _zero(kind: _Kind, first: Fraction) -> Fraction:
@@ -242,10 +253,12 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
                 "frames, or write .mp4, which keeps any time exactly"
             )
         seconds, duration = coming.time - frame.time, coming_pts - pts
+        _check_length(kind, duration, frame.time, base)
         yield _Shown(frame, base, pts, duration, seconds)
         frame, pts = coming, coming_pts
     if last is not None:
         seconds, duration = last, max(1, round(last / base))
+    _check_length(kind, duration, frame.time, base)
     yield _Shown(frame, base, pts, duration, seconds)
 
 
