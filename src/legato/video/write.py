@@ -131,8 +131,8 @@ def _check_length(kind: _Kind, ticks: int, seconds: Fraction, base: Fraction) ->
     if ticks > kind.most_ticks:
         instead = "; write .mkv" if kind.container != "matroska" else ""
         raise BadArgument(
-            f"the frame at {float(seconds):g} s is shown for {float(ticks * base):g} s; with times in steps of {base} s "
-            f"this file holds at most {float(kind.most_ticks * base):g} s{instead}"
+            f"the frame at {float(seconds):g} s is shown for {float(ticks * base):g} s; with times in steps of "
+            f"{base} s this file holds at most {float(kind.most_ticks * base):g} s{instead}"
         )
 
 
