@@ -7,8 +7,9 @@
 
 `physics`: discs at even and uneven rates, up to a second of each, so that how fast they go has nothing to do with how
 often they are seen; every other frame of 30 a second makes 15. `puppets`: the first seconds of sentences of one or two
-signs, with pose maps. `sentences`: whole ones, from rest to rest, with pose maps; `signs`: of one sign, without
-them. Each goes to build/NAME-bank, encoded by the autoencoder in build/WORLD-latents/final.
+signs, with pose maps. `sentences`: whole ones, from rest to rest, and stretches of ones said over and over, with pose
+maps; `signs`: of one sign, without them. Each goes to build/NAME-bank, encoded by the autoencoder in
+build/WORLD-latents/final.
 """
 
 import argparse
@@ -24,10 +25,13 @@ KINDS = ("line", "line", "bounce", "swing", "turn")
 SOURCES = {
     "physics": ("physics", Physics(64, 992, (31,), (30.0, 60.0), uneven=0.4, unknown=0.0, kinds=KINDS, seed=1)),
     "puppets": ("puppets", Puppets(64, 576, (48,), (0.8, 3.2), drive=1.0, drive_px=16, anywhere=False, seed=2)),
-    "sentences": ("puppets", Puppets(64, 576, (48,), whole=True, most_signs=2, drive=1.0, drive_px=16, seed=7)),
+    "sentences": (
+        "puppets",
+        Puppets(64, 576, (48,), whole=True, most_signs=2, drive=1.0, drive_px=16, spans=(0.8, 3.2), again=0.4, seed=7),
+    ),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
 }
-BATCHES = {"physics": 1200, "puppets": 500, "sentences": 360, "signs": 150}
+BATCHES = {"physics": 1200, "puppets": 500, "sentences": 480, "signs": 150}
 
 
 def main() -> None:

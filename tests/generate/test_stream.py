@@ -135,6 +135,20 @@ def test_text_and_guidance_count() -> None:
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(made, 2))
 
 
+def test_a_text_is_said_over_and_over_where_the_generator_knows_how() -> None:
+    knows = replace(generator(text_bytes=16), words=("up", "down", "..."))
+    only_once = replace(knows, words=("up", "down"))
+
+    def shown(generator: VideoGenerator, text: str) -> Tensor:
+        one = VideoStream(generator, replace(ASK, text=text), WINDOW)
+        return torch.stack([made.frame.pixels for made in one.frames(one.begin(), 4)])
+
+    over = shown(knows, "up down")
+    assert torch.equal(over, shown(knows, "up down ..."))
+    assert not torch.equal(over, shown(only_once, "up down"))
+    assert list(VideoStream(knows, ASK, WINDOW).frames(stream().begin(), 1))  # states are those of what was asked
+
+
 def test_a_state_of_another_stream_is_refused(tmp_path: Path) -> None:
     state = stream().begin()
     for other in (replace(ASK, seed=4), replace(ASK, rate=Fraction(25))):

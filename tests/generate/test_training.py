@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from legato.data.batch import ClipBatch, Source
+from legato.data.batch import ClipBatch, Source, signal_to_pixels
 from legato.data.clip_files import SkippedVideo
+from legato.data.puppets import hand_positions
 from legato.data.synthetic import Physics, Puppets, random_timeline
+from legato.data.vocabulary import AGAIN
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, read_recipe
 from legato.generate.checkpoints import last_checkpoint, start_from
@@ -197,6 +199,27 @@ def test_never_all_frames_are_given() -> None:
     assert not bool(known.all(1).any())
     assert float(known.any(1).float().mean()) > 0.7
     assert not bool(random_known(50, 4, 0.0, torch.Generator().manual_seed(0)).any())
+
+
+def test_sentences_said_over_and_over_begin_anywhere_and_say_so() -> None:
+    once, again = Puppets(64, 96, (6,), seed=3), Puppets(64, 96, (6,), again=1.0, whole=True, seed=3)
+    assert (*once.words, AGAIN) == again.words
+    first, second = once(0), again(0)
+    assert all(text.endswith(f" {AGAIN}") for text in second.text)
+    assert not any(AGAIN in text for text in first.text)
+    begun, anywhere = (hand_positions(signal_to_pixels(batch.frames[:, 0])) for batch in (first, second))
+    level = [(hands[:, 0, 1] - hands[:, 1, 1]).abs().nan_to_num(64.0) for hands in (begun, anywhere)]
+    assert float(level[0].max()) < 3  # both hands hang down
+    assert float((level[1] > 6).float().mean()) > 0.3
+    assert bool((second.seconds.diff(dim=1) > 0).all())
+
+
+def test_a_stretch_goes_on_where_the_sentence_begins_anew() -> None:
+    batch = Puppets(64, 96, (48,), spans=(9.0, 9.0), again=1.0, drive=1.0, most_signs=1, seed=4)(0)
+    assert batch.drive is not None
+    for poses in batch.drive:
+        apart = (poses[:, None] - poses[None]).abs().mean((2, 3, 4)) + 9.0 * torch.eye(48)
+        assert float(apart[:8, 24:].min()) < 0.5 * float(apart[:8, 9:].mean())  # what was shown comes again
 
 
 @pytest.mark.parametrize("source", [Physics(side_px=16), Puppets(side_px=16, drive=1.0), Puppets(side_px=16)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from legato.data.batch import NO_LABEL, ClipBatch, Source, pixels_to_signal
 from legato.data.physics import KINDS, random_trial
 from legato.data.puppets import random_puppet
-from legato.data.vocabulary import VOCABULARY
+from legato.data.vocabulary import AGAIN, VOCABULARY
 from legato.errors import BadArgument
 
 __all__ = ["Physics", "Puppets", "random_timeline"]
@@ -116,6 +116,8 @@ class Puppets(Source):
         drive: share of clips that have pose maps.
         drive_px: side of the pose maps; that of the frames where it is 0.
         anywhere: clips with pose maps begin anywhere.
+        again: share of clips that are any stretch, of a time within `spans`, of a sentence said over and over; their
+            text ends in `AGAIN`.
         seed: of everything.
     """
 
@@ -129,9 +131,13 @@ class Puppets(Source):
     drive: float = 0.0
     drive_px: int = 0
     anywhere: bool = True
+    again: float = 0.0
     seed: int = 0
 
-    words = tuple(VOCABULARY)
+    @property
+    def words(self) -> tuple[str, ...]:  # type: ignore[override]
+        """See `Source`."""
+        return (*VOCABULARY, AGAIN) if self.again else tuple(VOCABULARY)
 
     def __post_init__(self) -> None:
         _check(self.lengths, (self.fastest_fps,), self.frames_per_batch)
@@ -145,19 +151,22 @@ class Puppets(Source):
         for _ in range(max(1, self.frames_per_batch // frames)):
             puppet = random_puppet(numbers, most_signs=self.most_signs)
             a, b = torch.rand(2, generator=numbers, dtype=torch.float64).tolist()
+            again = bool(self.again) and float(torch.rand(1, generator=numbers)) < self.again
             shortest = max(self.spans[0], (frames - 1) / self.fastest_fps)
             span = shortest * (max(self.spans[1], shortest) / shortest) ** a
-            if self.whole:
+            if self.whole and not again:
                 span = puppet.seconds
             times = torch.linspace(0, span, frames, dtype=torch.float64)
             seconds.append(times)
-            if with_drive and self.anywhere and not self.whole:
+            if again:
+                times = (times + b * puppet.seconds) % puppet.seconds
+            elif with_drive and self.anywhere and not self.whole:
                 times = times + b * max(0.0, puppet.seconds - 0.5 * span)
             if with_drive:
                 side_px = self.drive_px or self.side_px
                 poses.append(puppet.poses(times, side_px, side_px))
             clips.append(puppet.render(times, self.side_px, self.side_px))
-            text.append(" ".join(puppet.text))
+            text.append(" ".join((*puppet.text, AGAIN) if again else puppet.text))
         return ClipBatch(
             pixels_to_signal(torch.stack(clips)),
             torch.stack(seconds),

@@ -6,9 +6,12 @@ x grows to the right of the picture, y downwards; a body unit is the height of t
 
 from dataclasses import dataclass
 
-__all__ = ["REST", "VOCABULARY", "Sign"]
+__all__ = ["AGAIN", "REST", "VOCABULARY", "Sign"]
 
 Point = tuple[float, float]
+
+AGAIN = "..."
+"""Ends a text that is said over and over."""
 
 REST: tuple[Point, Point] = ((-0.26, 0.56), (0.26, 0.56))
 

@@ -53,7 +53,8 @@ class FusedWindows(Strategy):
         if generator.latents.stride_frames != 1:
             raise BadArgument(f"a latent stands for {generator.latents.stride_frames} frames; fusion takes one for one")
         seconds = asked.stream.seconds(0, asked.count)
-        ask = asked.stream.clip(seconds[None], drive=None if asked.drive is None else asked.drive.at(seconds)[0][None])
+        drive = None if asked.drive is None else asked.drive.at(seconds)[0][None]
+        ask = asked.stream.told(generator).clip(seconds[None], drive=drive)
         with torch.inference_mode():
             made = self._sampled(generator, ask)
         for part in made.split(self.decoded_frames, 1):

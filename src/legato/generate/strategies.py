@@ -250,7 +250,8 @@ class _Sampling:
     """Clips out of a long video, each at its own times, sampled all at once."""
 
     def __init__(self, generator: VideoGenerator, asked: LongAsk, calls: int):
-        self._generator, self._stream, self._drive, self._sampler = generator, asked.stream, asked.drive, Euler(calls)
+        self._generator, self._drive, self._sampler = generator, asked.drive, Euler(calls)
+        self._stream = asked.stream.told(generator)
         picture = asked.reference
         self._given = None if picture is None else pixels_to_signal(picture[None])  # (1, 3, height, width)
         self._state: DriveState | None = None

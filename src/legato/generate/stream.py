@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
+from legato.data.vocabulary import AGAIN
 from legato.errors import BadArgument, StateMismatch, check_finite
 from legato.generate.causal import CausalDecoder, DecoderState
 from legato.generate.driving import Drive, DriveState
@@ -40,7 +41,7 @@ class StreamAsk:
     Attributes:
         rate: frames per second.
         seed: of the noise.
-        text: what is to be seen, or None.
+        text: what is to be seen, or None; said over and over by generators that can, see `told`.
         label: number of a class, or None.
         guidance: see `Ask`.
         drive_guidance: see `Ask`.
@@ -64,6 +65,12 @@ class StreamAsk:
     def seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
         """When frames are shown, by their numbers; those before the stream's first are negative."""
         return torch.tensor([float(n / self.rate) for n in range(first, first + count)], dtype=torch.float64)
+
+    def told(self, generator: VideoGenerator) -> "StreamAsk":
+        """The same as the generator is told it: that the text is said over and over, where it knows what that means."""
+        if not self.text or AGAIN not in generator.words or self.text.endswith(AGAIN):
+            return self
+        return replace(self, text=f"{self.text} {AGAIN}")
 
     def clip(self, seconds: Float64[Tensor, "1 time"], **conditions: Any) -> Ask:
         """An ask for some of its frames.
@@ -202,13 +209,14 @@ class VideoStream:
         drive: Drive | None = None,
     ) -> None:
         self.generator, self.ask, self.drive = generator, ask, drive
+        self._told = ask.told(generator)
         self.window = window or RollingWindow()
         self._objective = check_streams(generator)
         if drive is not None:
             drive_side_px(generator)
-        told = ask.clip(torch.arange(self.window.most_frames, dtype=torch.float64)[None])
-        generator.check(told)
-        self._read = generator.read(told)
+        view = self._told.clip(torch.arange(self.window.most_frames, dtype=torch.float64)[None])
+        generator.check(view)
+        self._read = generator.read(view)
 
     def begin(self, given: Frames | None = None) -> VideoStreamState:
         """The state before the first frame.
@@ -377,7 +385,7 @@ class VideoStream:
 
     def _telling(self, view: View) -> Denoiser:
         """The generator's denoiser for what is in view."""
-        ask = self.ask.clip(
+        ask = self._told.clip(
             view.seconds, drive=view.drive, drive_known=view.driven, given=view.latents, known=view.known
         )
         made: Denoiser = self.generator.denoiser(ask, self._read)
