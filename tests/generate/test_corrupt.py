@@ -69,7 +69,7 @@ def test_kept_frames_are_never_touched_by_one_bit(mode: str) -> None:
     seconds = torch.arange(9, dtype=torch.float64).repeat(2, 1) / 10
     kept = given(9, 4)
     corruption = Corruption(mode, amplitude=0.5)
-    made = corruption(filled_linearly(clip, seconds, kept), seconds, kept, numbers)
+    made = corruption(filled_linearly(clip, seconds, kept), seconds, kept)
     assert torch.equal(made[kept], clip[kept])
     strength = corruption.strength(seconds, kept)
     assert float(strength[kept].max()) == 0

@@ -171,6 +171,19 @@ def test_a_sampler_of_another_objective_says_so() -> None:
         MultiLevel(-1)
     with pytest.raises(BadArgument, match="no sampler 'plms'"):
         DiffusersSampler(3, "plms")
+    with pytest.raises(BadArgument, match="2000 steps of ddim; expected up to the 1000"):
+        DiffusersSampler(2000)
+
+
+def test_noise_that_ddpm_draws_belongs_to_seed_and_time() -> None:
+    seconds = torch.stack([torch.arange(4, dtype=torch.float64) / 30, torch.arange(4, dtype=torch.float64) / 15])
+    sampler, made = DiffusersSampler(5, "ddpm"), {}
+    for rows in ([0, 1], [1]):
+        begin = gaussian_start(seconds[rows], [5 + row for row in rows])
+        made[len(rows)] = sampler(lambda x, levels: torch.tanh(x), Diffusion("clean"), begin)
+    torch.testing.assert_close(made[2][1:], made[1])
+    straight = DiffusersSampler(5)(lambda x, levels: torch.tanh(x), Diffusion("clean"), begin)
+    assert not torch.allclose(straight, made[1], atol=0.1)
 
 
 def test_noise_belongs_to_a_seed_and_a_time() -> None:

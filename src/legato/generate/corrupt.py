@@ -8,6 +8,7 @@ kept apart here: how many frames are left (the level) and how strong the noise o
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -168,19 +169,19 @@ class Corruption:
         share = (time_to_nearest(seconds, kept) / self.reach_seconds).clamp(max=1).sqrt()
         return (self.amplitude * share).float()
 
-    def __call__(self, filled: Clip, seconds: Seconds, kept: Kept, numbers: torch.Generator | None = None) -> Clip:
+    def __call__(self, filled: Clip, seconds: Seconds, kept: Kept, draw: Callable[[], Clip] | None = None) -> Clip:
         """Add the noise to a clip that is filled in; kept frames stay as they are, bit for bit.
 
         Args:
             filled: from any interpolator.
             seconds: of each frame.
             kept: frames of the level.
-            numbers: what the noise is drawn from.
+            draw: gives unit normal noise of the clip's shape; any by default.
         """
         if self.mode == "none":
             return filled
         shape = (*kept.shape, *(1,) * (filled.ndim - 2))
-        noise = torch.randn(filled.shape, generator=numbers).to(filled)
+        noise = (torch.randn(filled.shape) if draw is None else draw()).to(filled)
         noisy = filled + self.strength(seconds, kept).to(filled).view(shape) * noise
         return torch.where(kept.view(shape), filled, noisy)
 

@@ -5,7 +5,9 @@ coarsest level only the given frames are kept; each finer level keeps more of wh
 rest anew, and asks again. Given frames are never touched.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -99,12 +101,12 @@ class Refinement(Objective):
         level = torch.randint(1, last + 1, (b,), generator=numbers).to(clean.device)
         kept = masks[level, torch.arange(b, device=clean.device)]
         always = {"known": given, "drive": keyframe_content(clean, given)}
-        source = clean
+        draw, source = partial(torch.randn, clean.shape, generator=numbers), clean
         if last > 1 and float(torch.rand(1, generator=numbers)) < self.self_fed:
-            coarse, noise = self.corrupted(clean, seconds, given, torch.full_like(level, last) / last, numbers)
+            coarse, noise = self.corrupted(clean, seconds, given, torch.full_like(level, last) / last, draw)
             made = self.clean(say(coarse, {"noise": noise, **always}), coarse, noise)
             source = torch.where(framewise(given), clean, made)
-        x, noise = self.corrupted(source, seconds, kept, level / last, numbers)
+        x, noise = self.corrupted(source, seconds, kept, level / last, draw)
         return Task(
             x,
             {"noise": noise, **always},
@@ -125,10 +127,11 @@ class Refinement(Objective):
         last = len(masks) - 1
         given = masks[-1]
         always = {"known": given, "drive": keyframe_content(clean, given)}
+        draw = partial(torch.randn, clean.shape, generator=numbers)
         way, made = [], clean
         for level in range(last, 0, -1):
             share = torch.full((len(clean),), level / last, device=clean.device)
-            x, noise = self.corrupted(made, seconds, masks[level], share, numbers)
+            x, noise = self.corrupted(made, seconds, masks[level], share, draw)
             way.append((x, noise))
             made = torch.where(framewise(given), clean, self.clean(say(x, {"noise": noise, **always}), x, noise))
         at = int(torch.randint(last, (1,), generator=numbers)) if float(torch.rand(1, generator=numbers)) < 0.5 else 0
@@ -147,7 +150,7 @@ class Refinement(Objective):
         seconds: Seconds,
         kept: Kept,
         level: Float[Tensor, " batch"],
-        numbers: torch.Generator | None = None,
+        draw: Callable[[], Video] | None = None,
     ) -> tuple[Video, Float[Tensor, "batch time"]]:
         """A clip filled in between its kept frames, and what the model is told as noise.
 
@@ -156,9 +159,9 @@ class Refinement(Objective):
             seconds: of each frame.
             kept: frames of the level.
             level: of each clip, over 0 to 1.
-            numbers: what noise is drawn from.
+            draw: see `Corruption`.
         """
-        x = self.corruption(filled_linearly(clip, seconds, kept), seconds, kept, numbers)
+        x = self.corruption(filled_linearly(clip, seconds, kept), seconds, kept, draw)
         return x, torch.where(kept, 0.0, level[:, None].to(x))
 
     def _target(self, clean: Video, x: Video) -> Video:

@@ -4,6 +4,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -214,39 +215,38 @@ class DiffusersSampler(Sampler):
     """One of diffusers' schedulers, for models trained by diffusion.
 
     Attributes:
-        count: of steps.
-        name: `ddim`, `ddpm`, `dpm` (DPM-Solver++ multistep) or `euler`.
-        seed: of the noise that `ddpm` adds.
+        count: of steps, up to the 1,000 of the training.
+        name: `ddim`, `ddpm` (which draws noise anew in every step) or `dpm` (DPM-Solver++ multistep).
     """
 
     count: int = 30
     name: str = "ddim"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         _check_count(self.count)
+        if self.count > 1000:
+            raise BadArgument(f"{self.count} steps of {self.name}; expected up to the 1000 of its training")
         if self.name not in ("ddim", "ddpm", "dpm"):
             raise BadArgument(f"there is no sampler '{self.name}'; expected ddim, ddpm or dpm")
 
     def steps(self, denoiser: Denoiser, objective: Objective, start: Start) -> Iterator[Video]:
         """See `Sampler`."""
-        from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+        from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         if not isinstance(objective, Diffusion):
             raise BadArgument(f"{self.name} samples diffusion; this model was trained otherwise")
-        kind = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler, "dpm": DPMSolverMultistepScheduler}[self.name]
         options = dict(objective.scheduler_options)
         if self.name == "dpm":
             options.pop("clip_sample")
+            scheduler: Any = DPMSolverMultistepScheduler(**options)
         else:
-            options["timestep_spacing"] = "trailing"
-        scheduler: Any = kind(**options)
+            scheduler = DDIMScheduler(**options, timestep_spacing="trailing")
         scheduler.set_timesteps(self.count)
-        numbers = torch.Generator().manual_seed(self.seed)
         x = start.kept(start.noise)
-        for at in scheduler.timesteps.tolist():
+        for number, at in enumerate(scheduler.timesteps.tolist(), start=1):
             output = denoiser(x, start.levels(at / 999))
-            extra = {"generator": numbers} if self.name == "ddpm" else {}
+            # DDIM with eta 1 is DDPM (Song et al. 2021).
+            extra = {"eta": 1.0, "variance_noise": start.fresh(number)} if self.name == "ddpm" else {}
             x = start.kept(scheduler.step(output, at, x, **extra).prev_sample)
             yield x
 
@@ -287,11 +287,9 @@ class MultiLevel(Sampler):
 
     Attributes:
         count: of levels, each a call of the model; the objective's where it is 0. 1 is one step from the coarsest.
-        seed: of the noise, where the objective has any.
     """
 
     count: int = 0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_at_least(0, levels=self.count)
@@ -300,7 +298,6 @@ class MultiLevel(Sampler):
         """See `Sampler`."""
         if not isinstance(objective, Refinement):
             raise BadArgument("levels of frames refine between keyframes; this model was trained otherwise")
-        numbers = torch.Generator().manual_seed(self.seed % 2**64)  # torch takes no more
         masks = objective.levels().masks(start.known)
         last = len(masks) - 1
         calls = min(self.count or last, last)
@@ -314,7 +311,7 @@ class MultiLevel(Sampler):
             kept = masks[level]
             shown = torch.where(framewise(kept), made, filled_linearly(made, start.seconds, kept))
             evident = torch.where(framewise(proposed), torch.lerp(shown, start.given, stays), made)
-            x, noise = objective.corrupted(evident, start.seconds, kept | proposed, share, numbers)
+            x, noise = objective.corrupted(evident, start.seconds, kept | proposed, share, partial(start.fresh, level))
             noise = torch.where(proposed & ~kept, share[:, None] * (1 - sure), noise)
             made = start.kept(objective.clean(denoiser(x, noise), x, noise))
             yield torch.where(framewise(proposed), torch.lerp(made, start.given, stays), made)
