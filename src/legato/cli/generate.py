@@ -320,10 +320,10 @@ def named_sampler(name: str | None, steps: int | None, objective: "Objective") -
 
     if name is None:
         return default_sampler(objective, steps)
-    shift = getattr(objective, "shift", 1.0)
+    ways = {key: getattr(objective, key) for key in ("shift", "fresh_above") if hasattr(objective, key)}
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "euler": (Euler, {"shift": shift}),
-        "heun": (Heun, {"shift": shift}),
+        "euler": (Euler, ways),
+        "heun": (Heun, {"shift": ways.get("shift", 1.0)}),
         "ddim": (DiffusersSampler, {"name": "ddim"}),
         "ddpm": (DiffusersSampler, {"name": "ddpm"}),
         "dpm": (DiffusersSampler, {"name": "dpm"}),

@@ -16,7 +16,8 @@ from torch import Tensor
 from legato.data.batch import signal_to_pixels
 from legato.errors import BadArgument, check_at_least
 from legato.generate.generator import Ask, VideoGenerator
-from legato.generate.samplers import Denoiser, Start, default_sampler, noise_at
+from legato.generate.objectives import FlowMatching
+from legato.generate.samplers import Denoiser, Euler, Start, default_sampler, noise_at
 from legato.generate.strategies import LongAsk, Pixels, Strategy
 
 __all__ = ["FusedWindows", "fused", "window_weights"]
@@ -55,6 +56,7 @@ class FusedWindows(Strategy):
         seconds = asked.stream.seconds(0, asked.count)
         drive = None if asked.drive is None else asked.drive.at(seconds)[0][None]
         ask = asked.stream.told(generator).clip(seconds[None], drive=drive)
+        generator.check(ask)
         with torch.inference_mode():
             made = self._sampled(generator, ask)
         for part in made.split(self.decoded_frames, 1):
@@ -69,7 +71,9 @@ class FusedWindows(Strategy):
         none = torch.zeros(ask.seconds.shape, dtype=torch.bool, device=device)
         denoiser = fused(generator, ask, frames=self.frames, overlap=self.overlap, weights=self.weights)
         start = Start(noise, torch.zeros_like(noise), none, ask.seconds, ask.seeds)
-        return default_sampler(generator.objective, self.calls)(denoiser, generator.objective, start)
+        flow = isinstance(generator.objective, FlowMatching)  # goes down the same stairs as in all other ways
+        sampler = Euler(self.calls) if flow else default_sampler(generator.objective, self.calls)
+        return sampler(denoiser, generator.objective, start)
 
 
 def fused(generator: VideoGenerator, ask: Ask, *, frames: int, overlap: int, weights: str = "pyramid") -> Denoiser:

@@ -95,6 +95,8 @@ class Ask:
     def __post_init__(self) -> None:
         check_finite(guidance=self.guidance, drive_guidance=self.drive_guidance, given_guidance=self.given_guidance)
         steps = self.seconds.diff(dim=1)
+        if not bool(self.seconds.isfinite().all()):
+            raise BadArgument("a frame's time is no number; times are finite seconds that rise")
         if steps.numel() and not bool((steps > 0).all()):
             clip, at = (steps <= 0).nonzero()[0].tolist()
             raise BadArgument(
@@ -103,8 +105,15 @@ class Ask:
             )
         if (self.given is None) != (self.known is None):
             raise BadArgument("frames are given without saying which, or the other way round: pass given and known")
-        if len(self.seeds) != len(self.seconds):
-            raise BadArgument(f"{len(self.seeds)} seeds for {len(self.seconds)} clips; expected one for each")
+        clips, frames = self.seconds.shape
+        for name in ("seeds", "text", "labels", "rate_known"):
+            rows = getattr(self, name)
+            if rows is not None and len(rows) != clips:
+                raise BadArgument(f"{len(rows)} {name} for {clips} clips; expected one for each")
+        for name in ("drive", "drive_known", "given", "known", "proposed"):
+            rows = getattr(self, name)
+            if rows is not None and tuple(rows.shape[:2]) != (clips, frames):
+                raise BadArgument(f"{name} is {tuple(rows.shape)}; expected it for {clips} clips of {frames} frames")
 
 
 @dataclass
@@ -246,18 +255,19 @@ class VideoGenerator:
         led = {name: rows[:, middles] for name in ("drive", "drive_known") if (rows := getattr(ask, name)) is not None}
         if ask.given is None or ask.known is None:
             return replace(ask, seconds=seconds, **led)
-        none = torch.full(ask.known.shape, torch.nan)
-        sure = torch.where(ask.known.cpu(), 1.0, none if ask.proposed is None else ask.proposed.cpu())
+        device, given = next(self.model.parameters()).device, ask.known.cpu()
+        none = torch.full(given.shape, torch.nan)
+        sure = torch.where(given, 1.0, none if ask.proposed is None else ask.proposed.cpu())
         least = torch.full(seconds.shape, torch.inf)
         for frame in range(ask.seconds.shape[1]):
             group = self.latents.latent_of(frame)
             least[:, group] = torch.minimum(least[:, group], sure[:, frame])  # NaN where a frame is missing
         known = least == 1
         proposed = None if ask.proposed is None else torch.where(known, torch.nan, least)
-        there = ask.known if ask.proposed is None else ask.known | ~ask.proposed.isnan()
-        shown = torch.where(framewise(there), ask.given, 0.0)
+        there = (~sure.isnan()).to(device)
+        shown = torch.where(framewise(there), ask.given.to(device), 0.0)
         encoded = self.latents.encode_where(shown, there)
-        return replace(ask, seconds=seconds, given=encoded, known=known, proposed=proposed, **led)
+        return replace(ask, seconds=seconds, given=encoded, known=known.to(device), proposed=proposed, **led)
 
     def read(self, ask: Ask) -> TextTokens | None:
         """The texts of an ask, to be read once for many calls of `denoiser`; None where the model reads none."""
@@ -328,7 +338,7 @@ class VideoGenerator:
             raise BadArgument("this checkpoint refines between keyframes; give the first and the last frame at least")
         if ask.given_guidance != 1 and (not isinstance(self.objective, NoiseObjective) or self.objective.hidden):
             raise BadArgument("given_guidance needs a model that is told how noisy frames are; leave it at 1")
-        need, free = self.memory_bytes(ask), _free_bytes()
+        need, free = self.memory_bytes(ask), _free_bytes(next(self.model.parameters()).device)
         if need > free:
             batch, time = ask.seconds.shape
             raise BadArgument(
@@ -402,7 +412,9 @@ def _name_of(objective: Objective) -> str:
     return next(name for name, kind in OBJECTIVES.items() if isinstance(objective, kind))
 
 
-def _free_bytes() -> int:
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
     return int(psutil.virtual_memory().available)

@@ -134,15 +134,19 @@ def fresh_step(
     before: Float[Tensor, "batch time"],
     after: Float[Tensor, "batch time"],
     fresh: Video,
+    above: float = 0.0,
 ) -> Video:
     """The same step with as much fresh noise in the place of the old as leaves the mixture as noisy as it should be.
+
+    Frames at level `above` or lower keep theirs.
 
     What stays of the old noise is the ratio of the noise-to-signal ratios after and before, as in DDPM (Song et al.
     2021, DDIM with eta 1).
     """
     velocity = objective.velocity(denoiser(x, before), x, before)
     clean, noise = x - framewise(before) * velocity, x + framewise(1 - before) * velocity
-    stays = framewise(after * (1 - before) / (before * (1 - after)).clamp_min(1e-6))
+    ratio = after * (1 - before) / (before * (1 - after)).clamp_min(1e-6)
+    stays = framewise(torch.where(before > above, ratio, 1.0))
     renewed = stays * noise + (1 - stays.square()).clamp_min(0).sqrt() * fresh
     return framewise(1 - after) * clean + framewise(after) * renewed
 

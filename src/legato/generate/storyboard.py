@@ -275,7 +275,7 @@ def refined_between_keys(
             known=known,
             proposed=proposed,
         )
-        made = signal_to_pixels(generator.sample(ask, MultiLevel(levels)))[0]
+        made = signal_to_pixels(generator.sample(ask, MultiLevel(levels)))[0].cpu()
         return torch.where(known[0, :, None, None, None], shown[0], made)
 
     def stretch(ends: Sequence[int], kept: dict[int, Tensor]) -> Iterator[Tensor]:
