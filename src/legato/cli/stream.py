@@ -89,7 +89,6 @@ def stream(
 ) -> None:
     """Stream video as it is made: any length, constant memory, exact times."""
     from legato.cli.driver import Driver
-    from legato.cli.generate import class_number
     from legato.cli.stream_session import Session
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import VideoStreamState
@@ -139,7 +138,7 @@ def stream(
             raise BadArgument("the saved stream is driven; give --drive too: the same file, or what follows on it")
     anew: dict[str, Any] = {
         "text": text,
-        "label": class_number(label, generator.classes),
+        "label": parse.class_number(label, generator.classes),
         "guidance": guidance,
         "drive_guidance": drive_guidance,
     }
