@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, write_json
+from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ def generate(
     if sheet is not None:
         check_sheet(sheet)
     check_places({"--out": out, "--sheet": sheet, "--json": json})
+    check_spared(
+        [checkpoint, None if keyframe_seconds is None else refiner],
+        [("--out", out), ("--sheet", sheet), ("--json", json)],
+    )
     world, shown, last = timelines(seconds, fps, times, speed, play_fps)
     base = time_base(shown)
     check_times(out, shown.pts(base), base)

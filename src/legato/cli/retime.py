@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, write_json
+from legato.cli.output import check_places, check_spared, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument
 
@@ -53,6 +53,7 @@ def retime(
 ) -> None:
     """Bring a video to any frame rate or speed, by frames at exact times."""
     check_places({"--out": out, "--json": json_out})
+    check_spared([video, interpolator], [("--json", json_out)])
     told = retime_video(
         video,
         out,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, tell, write_json
+from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def stream(
     guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
     check_finite(**{option: value for option, value in guided.items() if value is not None})
     check_places({"--out": out, "--state": state, "--json": json})
+    check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", state), ("--json", json)])
+    check_spared([resume], [("--out", out), ("--json", json)])
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
