@@ -29,7 +29,10 @@ USUAL = {
 
 def stream(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
-    text: Annotated[str | None, typer.Option(help="What is to be seen, for generators that read text.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="What is to be seen, for generators that read text; said over and over by those that can."),
+    ] = None,
     label: Annotated[str | None, typer.Option("--class", help="Number or name of a class.")] = None,
     drive: Annotated[
         Path | None, typer.Option(help="A video of pose maps that leads, at any rate; - for standard input.")
