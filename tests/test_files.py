@@ -11,7 +11,7 @@ import torch
 
 from legato.cli.output import write_json
 from legato.errors import FileNotWritten, LegatoError
-from legato.files import check_folder, check_place, write_whole
+from legato.files import check_folder, check_place, replacing_file, replacing_folder, write_whole
 from legato.generate.rolling import load_values, save_values
 from legato.report import write_page
 from legato.report.sheets import contact_sheet
@@ -76,6 +76,79 @@ def test_where_no_file_can_be_an_error_is_told_and_nothing_is_left(tmp_path: Pat
         assert "\n" not in str(told.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_of_the_users_beside_it_stays(tmp_path: Path, writer: str) -> None:
+    (tmp_path / "a.png.part").write_text("mine")
+    WRITERS[writer](tmp_path / "a.png")
+    assert (tmp_path / "a.png.part").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "a.png.part"]
+
+
+def stop_halfway(path: Path) -> None:
+    with replacing_file(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_after_a_failure_the_old_file_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        stop_halfway(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def fill(folder: Path, name: str, *, halfway: bool = False) -> None:
+    with replacing_folder(folder) as part:
+        (part / name).write_text(name)
+        if halfway:
+            raise KeyboardInterrupt
+
+
+def test_a_folder_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder, mine = tmp_path / "deep" / "a", tmp_path / "deep" / "a.part"
+    fill(folder, "old")
+    mine.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fill(folder, "half", halfway=True)
+    assert [p.name for p in folder.iterdir()] == ["old"]
+    fill(folder, "new")
+    assert [p.name for p in folder.iterdir()] == ["new"]
+    assert sorted(folder.parent.iterdir()) == [folder, mine]
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a"
+    fill(folder, "old")
+    rename = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if (path / "new").exists():
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(FileNotWritten, match="cannot be written: No space left"):
+        fill(folder, "new")
+    assert [p.name for p in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_link_to_a_folder_stays_and_a_file_is_no_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "real", "old")
+    (tmp_path / "link").symlink_to("real")
+    fill(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert [p.name for p in (tmp_path / "real").iterdir()] == ["new"]
+    (tmp_path / "file").write_text("old")
+    for wrong in ("file", "file/a"):
+        with pytest.raises(FileNotWritten, match="folder"):
+            fill(tmp_path / wrong, "new")
+    assert (tmp_path / "file").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link", "real"]
 
 
 def test_a_saved_state_reads_back(tmp_path: Path) -> None:

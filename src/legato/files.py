@@ -1,12 +1,71 @@
-"""Files that are written whole or not at all, and whether a place takes one."""
+"""Files and folders that are written whole or not at all, and whether a place takes one."""
 
+import contextlib
 import os
+import secrets
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from legato.errors import FileNotWritten
 
-__all__ = ["check_folder", "check_place", "write_whole"]
+__all__ = ["check_folder", "check_place", "replacing_file", "replacing_folder", "write_whole"]
+
+
+@contextlib.contextmanager
+def replacing_file(path: str | Path) -> Iterator[Path]:
+    """A hidden name beside a path, to write a file to: it takes the path's place if all goes well, else it is removed.
+
+    Folders on the way are made. Where the path is a link, it stays, and what it leads to is replaced. What is no file,
+    such as a pipe or `/dev/null`, cannot be replaced: then the name is the path itself.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotWritten: it cannot be made there. What is raised within goes on as it is.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    place = Path(os.path.realpath(path))
+    with _telling(path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    part = _hidden(place)
+    try:
+        yield part
+        with _telling(path):
+            part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder of a hidden name beside a path: it takes the path's place if all goes well, else it is removed.
+
+    Folders on the way are made. Where the path is a link, it stays, and the folder that it leads to is replaced.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        FileNotWritten: it is a file, or the folder cannot be made there. What is raised within goes on as it is.
+    """
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_dir():
+        raise FileNotWritten(f"{path} is no folder, and one is to be written there; choose another name")
+    part = _hidden(place)
+    with _telling(path):
+        part.mkdir(parents=True)
+    try:
+        yield part
+        with _telling(path):
+            _take_place(part, place)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_whole(path: str | Path, content: bytes | memoryview) -> None:
@@ -22,17 +81,8 @@ def write_whole(path: str | Path, content: bytes | memoryview) -> None:
     Raises:
         FileNotWritten: the path is a folder, or the file cannot be made there.
     """
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as there:
-                there.write(content)
-            return
-        _replace(Path(os.path.realpath(path)), content)
-    except OSError as error:
-        raise FileNotWritten(
-            f"{path} cannot be written: {error.strerror or error}; check the folder, its rights and the free space"
-        ) from error
+    with replacing_file(path) as part, _telling(path):
+        part.write_bytes(content)
 
 
 def check_place(path: str | Path, name: str) -> None:
@@ -78,11 +128,36 @@ def check_folder(path: str | Path, name: str) -> None:
         ) from error
 
 
-def _replace(path: Path, content: bytes | memoryview) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+def _hidden(place: Path) -> Path:
+    """A name beside a place that nothing else has."""
+    return place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+
+
+def _take_place(part: Path, place: Path) -> None:
+    """Rename a folder to a place; a folder that is there is put aside first, and back if that fails."""
+    if not place.exists():
+        part.replace(place)
+        return
+    old = _hidden(place)
+    place.replace(old)
     try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        part.replace(place)
+    except BaseException:
+        old.replace(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _telling(path: str | Path) -> Iterator[None]:
+    """Tell what the system says of a path that cannot be written.
+
+    Raises:
+        FileNotWritten: it said something.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileNotWritten(
+            f"{path} cannot be written: {error.strerror or error}; check the folder, its rights and the free space"
+        ) from error

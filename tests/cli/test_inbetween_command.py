@@ -117,7 +117,7 @@ def test_numbered_pictures_take_no_place_of_a_given_one(drawings: list[Path], tm
             call(*given, "--fps", 4, "--out", tmp_path / "%d.png")
         with pytest.raises(BadArgument, match="one of the pictures given"):
             call(*given, "--fps", 4, "--out", f"{tmp_path}/../{tmp_path.name}/%d.png")
-        with pytest.raises(BadArgument, match=r"--sheet is .*which the video is made from"):
+        with pytest.raises(BadArgument, match=r"--sheet is .*, a file that is read here"):
             call(*given, "--out", tmp_path / "v.mp4", "--sheet", drawings[2])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 

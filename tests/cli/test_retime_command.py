@@ -93,6 +93,18 @@ def test_slow_motion_shows_the_source_at_the_integral_of_the_speed(tmp_path: Pat
     assert len(found) == pytest.approx(10 * (1 + (2.04 - 0.625) * 4), abs=1)
 
 
+def test_the_first_speed_holds_before_its_point(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.mp4", tmp_path / "late.mp4"
+    frames = faults.moving_scene(rate=20, seconds=1, height=48, width=64)
+    write_video(frames, source, lossless=True)
+    call(source, "--speed", "0.5:0.5,0.6:2", "--fps", 10, "--out", out, "--lossless")
+    with open_video(out) as video:
+        found = list(video)
+    for number in range(6):  # 0.05 s of the source go by in 0.1 s, up to half a second
+        assert torch.equal(found[number].pixels, frames[number].pixels)
+    assert len(found) == 10  # 0.375 s go by in the first 0.6 s, and the rest of 1 s twice as fast
+
+
 def test_frames_at_times_of_their_own(tmp_path: Path) -> None:
     frames = faults.moving_scene(rate=10, seconds=1, height=48, width=64)
     source, out = tmp_path / "a.mp4", tmp_path / "some.mp4"
@@ -166,7 +178,7 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         (("--speed", "0:1,1:0"), BadArgument, "speeds over 0"),
         (("--speed", "0:1,0:2"), BadArgument, "seconds rising"),
         (("--speed", "0:inf"), BadArgument, "--speed is '0:inf'"),
-        (("--speed", "1:2"), BadArgument, "begin with 0:SPEED"),
+        (("--speed", "-1:1,1:2"), BadArgument, "begin at 0 or later"),
         (("--fps", 5, "--interpolator", "magic"), BadArgument, "no interpolator 'magic'"),
         (("--fps", 5, "--threads", -1), BadArgument, "--threads is -1"),
         (("--fps", 5, "--times", "0,1"), BadArgument, "use one of them"),
@@ -177,6 +189,8 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         (("--fps", 5, "--out", "x.webm", "--lossless"), UnsupportedOutput, "never lossless"),
         (("--fps", 5, "--out", "clip.mp4"), BadArgument, "the video itself"),
         (("--fps", 5, "--out", "link.mp4"), BadArgument, "the video itself"),
+        (("--fps", 5, "--json", "clip.mp4"), BadArgument, "--json is clip.mp4, a file that is read here"),
+        (("--fps", 5, "--json", "link.mp4"), BadArgument, "--json is link.mp4, a file that is read here"),
         (("--fps", 5, "--out", "clip.mp4/a.mp4"), LegatoError, "--out leads through .*clip.mp4, which is no folder"),
     ],
 )

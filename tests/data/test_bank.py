@@ -120,3 +120,25 @@ def test_wrong_banks_are_refused(physics: str, tmp_path: Path) -> None:
     with pytest.raises(BadArgument, match="differ in shape"):
         write_bank(Physics(16, 32, (8, 16), unknown=0.0), Pixels().encode, tmp_path / "uneven", 8)
     assert not list(tmp_path.glob("*/bank.json"))
+
+
+def test_a_bank_leaves_what_lies_beside_it_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "bank.part"
+    mine.mkdir()
+    (mine / "a").write_text("mine")
+    write_bank(PHYSICS, Pixels().encode, tmp_path / "bank", 1)
+    with pytest.raises(BadArgument, match="hides the rate"):
+        write_bank(Physics(16, 32, (8,), unknown=1.0), Pixels().encode, tmp_path / "hidden", 1)
+    assert (mine / "a").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bank", "bank.part"]
+
+
+def test_a_bank_takes_no_place_of_one_that_was_made_in_the_meantime(tmp_path: Path) -> None:
+    def slow(clip: torch.Tensor) -> torch.Tensor:
+        (tmp_path / "bank").mkdir(exist_ok=True)
+        (tmp_path / "bank" / "a").write_text("another's")
+        return clip
+
+    with pytest.raises(BadArgument, match="exists"):
+        write_bank(PHYSICS, slow, tmp_path / "bank", 1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["bank", "a"]

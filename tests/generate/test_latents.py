@@ -120,3 +120,26 @@ def test_frames_that_do_not_depend_on_each_other_are_coded_one_by_one() -> None:
         torch.testing.assert_close(some[which], latents.encode(frames)[which])
         torch.testing.assert_close(back[which], latents.decode(latents.encode(frames))[which])
     assert coded == [3, 3]
+
+
+def test_a_generator_takes_the_place_of_an_older_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from legato.generate import FlowMatching, VideoDiT, VideoGenerator
+
+    made = VideoGenerator(VideoDiT(patch_px=8, width=32, depth=1, heads=2), FlowMatching(), 16, 16)
+    folder, mine = tmp_path / "made", tmp_path / "made.part"
+    mine.mkdir()
+    (mine / "a").write_text("mine")
+    for trained in ({"steps": 1}, {"steps": 2}):
+        made.trained = trained
+        made.save_pretrained(folder)
+        assert VideoGenerator.from_pretrained(folder).trained == trained
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("legato.generate.generator.save_latents", full)
+    with pytest.raises(OSError, match="No space left"):
+        made.save_pretrained(folder)
+    assert VideoGenerator.from_pretrained(folder).trained == {"steps": 2}
+    assert sorted(tmp_path.iterdir()) == [folder, mine]
+    assert (mine / "a").read_text() == "mine"

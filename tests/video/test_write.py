@@ -1,8 +1,11 @@
 """What is written reads back: times, sizes, colours, sound; and nothing half-written stays behind."""
 
+import os
+import stat
 import weakref
 from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 
 import av
 import numpy as np
@@ -354,3 +357,15 @@ def test_a_link_stays_and_leads_to_the_video(tmp_path):
     write_video(painted(UNEVEN_1000), tmp_path / "link.mp4")
     assert (tmp_path / "link.mp4").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.mp4", "real.mp4"]
+
+
+def test_a_pipe_stays_a_pipe_and_gets_the_video(tmp_path):
+    pipe, got = tmp_path / "a.mkv", []
+    os.mkfifo(pipe)
+    reader = Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_video(painted(UNEVEN_1000), pipe)
+    reader.join(timeout=10)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    (tmp_path / "read.mkv").write_bytes(got[0])
+    assert follow(tmp_path / "read.mkv") == len(UNEVEN_1000)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, write_json
+from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument, check_at_least, check_finite
 
 __all__ = ["app"]
@@ -61,6 +61,7 @@ def bench_stream(
     check_at_least(0, **{"--context": context, "--sink": sink, "--keyframes": keyframes})
     check_finite(**{"--drive-guidance": drive_guidance})
     check_places({"--json": json})
+    check_spared([checkpoint], [("--json", json)])
     window = RollingWindow(
         windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, write_json
+from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from legato.generate.samplers import Sampler
     from legato.generate.work import Work
     from legato.video import Frame, Frames, Timeline
-    from legato.video.speed import SpeedCurve
 
 __all__ = ["generate"]
 
@@ -86,12 +85,16 @@ def generate(
     if sheet is not None:
         check_sheet(sheet)
     check_places({"--out": out, "--sheet": sheet, "--json": json})
+    check_spared(
+        [checkpoint, None if keyframe_seconds is None else refiner],
+        [("--out", out), ("--sheet", sheet), ("--json", json)],
+    )
     world, shown, last = timelines(seconds, fps, times, speed, play_fps)
     base = time_base(shown)
     check_times(out, shown.pts(base), base)
     generator = VideoGenerator.from_pretrained(checkpoint)
     made_sampler = named_sampler(sampler, steps, generator.objective)
-    number = class_number(label, generator.classes)
+    number = parse.class_number(label, generator.classes)
     sparse, second = world, None
     if keyframe_seconds is not None:
         sparse, second = keyframes_of(world, keyframe_seconds), fitting_refiner(refiner, generator)
@@ -167,7 +170,7 @@ def timelines(
 
     rate = parse.parsed_rate(fps)
     play = None if play_fps is None else parse.parsed_rate(play_fps, "--play-fps")
-    curve = None if speed is None else speed_from_0(speed)
+    curve = None if speed is None else parse.parsed_speed(speed)
     if times is not None and speed is not None:
         raise BadArgument("--times and --speed both say when frames are; use one of them")
     if times is not None and seconds is not None:
@@ -200,21 +203,6 @@ def evenly(seconds: float | None, rate: Fraction, usual_seconds: Fraction) -> "T
             f"{float(length):g} s at {float(rate):g} fps are too much; a clip has up to {MOST_FRAMES} frames"
         )
     return Timeline.constant(seconds=length, rate=rate)
-
-
-def speed_from_0(text: str) -> "SpeedCurve":
-    """A speed curve from the first frame on: its first speed holds before its first point, its last one for ever.
-
-    Raises:
-        BadArgument: it is none, or begins before 0.
-    """
-    from legato.video.speed import SpeedCurve
-
-    points = parse.parsed_speed(text)
-    first, speed = points[0]
-    if first < 0:
-        raise BadArgument(f"--speed is '{text}'; its first point is before the first frame: begin at 0 or later")
-    return SpeedCurve.through(points if first == 0 else [(Fraction(0), speed), *points])
 
 
 def keyframes_of(world: "Timeline", every_seconds: float) -> "Timeline":
@@ -335,18 +323,6 @@ def named_sampler(name: str | None, steps: int | None, objective: "Objective") -
     kind, options = kinds[name]
     made: Sampler = kind(**options) if steps is None else kind(steps, **options)
     return made
-
-
-def class_number(label: str | None, classes: tuple[str, ...]) -> int | None:
-    """A class by number or name."""
-    if label is None:
-        return None
-    if label in classes:
-        return classes.index(label)
-    if label.isdecimal() and int(label) < len(classes):
-        return int(label)
-    known = ", ".join(f"{n} {name}" for n, name in enumerate(classes)) or "none"
-    raise BadArgument(f"class '{label}' is unknown to this checkpoint; it has: {known}")
 
 
 class stepped:  # noqa: N801 - used like a function

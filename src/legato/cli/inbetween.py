@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, write_json
+from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ def inbetween(
     if is_pattern(out):
         _check_grid(board, rate)
         check_numbered(out, len(timeline), files)
-    _check_spared(files if storyboard is None else [storyboard, *files], {"--sheet": sheet, "--json": json})
+    check_spared(
+        [storyboard, *files, checkpoint, interpolator],
+        [("--out", None if is_pattern(out) else out), ("--sheet", sheet), ("--json", json)],
+    )
     beyond = [(one.file, held) for one in board.keys if one.given and one.file and (held := left_out(one.file))]
     for file, held in beyond[:1]:
         more = f" (one of {len(beyond)} such pictures);" if beyond[1:] else ";"
@@ -154,17 +157,6 @@ def _passing(
             kept.append(frame.pixels)
         told((number + 1) / count)
         yield frame
-
-
-def _check_spared(read: list[Path], written: dict[str, Path | None]) -> None:
-    """Refuse to write over what is read.
-
-    Raises:
-        BadArgument: a place is a file that is read.
-    """
-    for name, place in written.items():
-        if place is not None and place.exists() and any(place.samefile(path) for path in read):
-            raise BadArgument(f"{name} is {place}, which the video is made from; give it another name")
 
 
 def _check_grid(board: "Storyboard", rate: Fraction) -> None:

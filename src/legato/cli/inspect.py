@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, tell, write_json
+from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.cli.progress import Span, progress
 from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
@@ -38,6 +38,7 @@ def inspect(
     paths = parse.expanded(videos)
     span = parse.parsed_span(seconds)
     check_places({"--json": json_out})
+    check_spared([*paths, rate_estimator], [("--json", json_out)])
     quiet = quiet or json_out == Path("-")
     estimator = None
     if estimate_rate or rate_estimator:

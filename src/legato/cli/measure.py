@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, tell, write_json
+from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.cli.progress import Span, progress
 from legato.cli.watch import taken
 from legato.errors import BadArgument, VideoError
@@ -99,6 +99,15 @@ def measure(
     if len(paths) > 1 and (compare or reference or answers):
         raise BadArgument("--reference, --compare and --answers go with one video; give one")
     others = parse.expanded([str(path) for path in compare or []])
+    several = len(paths) > 1
+    check_spared(
+        [*paths, *others, reference, answers, encoder],
+        [
+            ("--json", json_out),
+            ("--csv", csv_out),
+            *(("--report", parse.named_for(report, path, several)) for path in paths if report),
+        ],
+    )
     quiet = quiet or json_out == Path("-")
     makers = chosen_metrics(metrics, boundaries, encoder, colour, with_reference=reference is not None)
     if makers is None:
@@ -139,7 +148,6 @@ def measure(
     if report is not None and compared:
         from legato.report import measure_page, write_page
 
-        several = len(paths) > 1
         for path, found in compared[: len(paths)]:
             rest = [] if several else compared[1:]
             write_page(parse.named_for(report, path, several), measure_page(path, found, rest))

@@ -1,15 +1,25 @@
-"""What several verbs write in the same way: JSON, and one line on what went wrong."""
+"""What several verbs write in the same way: JSON, and one line on what went wrong; and where they may write."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from legato.errors import BadArgument
 from legato.files import check_place, write_whole
 
-__all__ = ["check_places", "tell", "write_json"]
+__all__ = ["check_places", "check_spared", "tell", "write_json"]
+
+MODEL_FILES = (
+    "config.json",
+    "generator.json",
+    "preprocessor_config.json",
+    "model*.safetensors",
+    "diffusion_pytorch_model*.safetensors",
+    "pytorch_model*.bin",
+)
 
 
 def tell(error: Exception | str) -> None:
@@ -32,6 +42,43 @@ def check_places(places: Mapping[str, Path | None]) -> None:
     for option, path in places.items():
         if path is not None and path != Path("-"):
             check_place(path, option)
+
+
+def check_spared(read: Iterable[str | Path | None], written: Iterable[tuple[str, Path | None]]) -> None:
+    """Refuse to write over what is read, under whatever name or link, before work.
+
+    Args:
+        read: files, folders of models, names and URLs; None is not given.
+        written: files with their options; `-` is standard output, None is not asked for. What is no file, such as
+            `/dev/null`, may be read and written.
+
+    Raises:
+        BadArgument: a place is a file that is read.
+    """
+    sources = {_identity(path) for path in _files(read) if path.is_file()}
+    for option, place in written:
+        if place is not None and place != Path("-") and place.is_file() and _identity(place) in sources:
+            raise BadArgument(f"{option} is {place}, a file that is read here; give it another name")
+
+
+def _files(read: Iterable[str | Path | None]) -> Iterator[Path]:
+    """What is read, with the files of a model for its folder."""
+    for one in read:
+        if one is None:
+            continue
+        path = Path(str(one).removeprefix("file://"))
+        if not path.is_dir():
+            yield path
+            continue
+        for name in MODEL_FILES:
+            yield from path.glob(name)
+            yield from path.glob(f"*/{name}")  # latents
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def write_json(path: Path, numbers: Any) -> None:

@@ -11,8 +11,10 @@ from legato.errors import BadArgument, VideoNotFound
 if TYPE_CHECKING:  # the real import takes seconds, which `legato --help` need not wait for
     from legato.motion.interpolate import Interpolator
     from legato.reuse import Audit, Policy
+    from legato.video.speed import SpeedCurve
 
 __all__ = [
+    "class_number",
     "expanded",
     "named_for",
     "parsed_audit",
@@ -118,17 +120,28 @@ def parsed_span(text: str | None) -> tuple[float | None, float | None]:
     return span
 
 
-def parsed_speed(text: str) -> list[tuple[Fraction, Fraction]]:
-    """Points `seconds:speed` of a speed curve, exact as they are written."""
+def parsed_speed(text: str) -> "SpeedCurve":
+    """A speed curve from second 0 on, through points `seconds:speed`, exact as they are written.
+
+    The first speed holds before its point, the last one after it.
+
+    Raises:
+        BadArgument: it is none, or begins before 0.
+    """
+    from legato.video.speed import SpeedCurve
     from legato.video.timeline import exact_number
 
     try:
         pairs = [part.split(":") for part in text.split(",")]
-        return [(exact_number(seconds), exact_number(speed)) for seconds, speed in pairs]
+        points = [(exact_number(seconds), exact_number(speed)) for seconds, speed in pairs]
     except ValueError:
         raise BadArgument(
             f"--speed is '{text}'; expected points seconds:speed apart by commas, for example 0:1,1:0.25"
         ) from None
+    first, speed = points[0]
+    if first < 0:
+        raise BadArgument(f"--speed is '{text}'; its first point is before the first frame: begin at 0 or later")
+    return SpeedCurve.through(points if first == 0 else [(Fraction(0), speed), *points])
 
 
 def parsed_rate(text: str, option: str = "--fps") -> Fraction:
@@ -182,6 +195,18 @@ def parsed_size(text: str | None) -> tuple[int, int] | None:
             f"--size is '{text}'; expected WIDTHxHEIGHT or one number, each from 1 to {MOST_SIDE_PX}, as 392 or 448x252"
         )
     return int(sides[1]), int(sides[0])
+
+
+def class_number(label: str | None, classes: tuple[str, ...]) -> int | None:
+    """A class by number or name."""
+    if label is None:
+        return None
+    if label in classes:
+        return classes.index(label)
+    if label.isdecimal() and int(label) < len(classes):
+        return int(label)
+    known = ", ".join(f"{n} {name}" for n, name in enumerate(classes)) or "none"
+    raise BadArgument(f"class '{label}' is unknown to this checkpoint; it has: {known}")
 
 
 def named_for(template: Path, video: str, several: bool) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, write_json
+from legato.cli.output import check_places, check_spared, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument
 
@@ -53,6 +53,7 @@ def retime(
 ) -> None:
     """Bring a video to any frame rate or speed, by frames at exact times."""
     check_places({"--out": out, "--json": json_out})
+    check_spared([video, interpolator], [("--json", json_out)])
     told = retime_video(
         video,
         out,
@@ -60,7 +61,7 @@ def retime(
         times=None if times is None else parse.parsed_times(times),
         threads=threads,
         rate=None if fps is None else parse.parsed_rate(fps),
-        curve=None if speed is None else parsed_curve(speed),
+        curve=None if speed is None else parse.parsed_speed(speed),
         cuts=cuts,
         lossless=lossless,
         sound=sound,
@@ -358,15 +359,3 @@ def fate_of_sound(video: "Video", out: Path, *, wanted: bool, moved: bool, picke
     if "://" in info.path and info.duration_seconds is None:
         return "dropped, since it is a live stream's"
     return "copied"
-
-
-def parsed_curve(text: str) -> "SpeedCurve":
-    """A speed curve from the start of the video on."""
-    from legato.video.speed import SpeedCurve
-
-    points = parse.parsed_speed(text)
-    if points[0][0] != 0:
-        raise BadArgument(
-            f"--speed is '{text}'; its first point is the start of the video: begin with 0:SPEED, as in 0:1,{text}"
-        )
-    return SpeedCurve.through(points)

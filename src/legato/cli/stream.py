@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, tell, write_json
+from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.errors import BadArgument, check_at_least, check_finite
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ USUAL = {
 
 def stream(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
-    text: Annotated[str | None, typer.Option(help="What is to be seen, for generators that read text.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="What is to be seen, for generators that read text; said over and over by those that can."),
+    ] = None,
     label: Annotated[str | None, typer.Option("--class", help="Number or name of a class.")] = None,
     drive: Annotated[
         Path | None, typer.Option(help="A video of pose maps that leads, at any rate; - for standard input.")
@@ -89,7 +92,6 @@ def stream(
 ) -> None:
     """Stream video as it is made: any length, constant memory, exact times."""
     from legato.cli.driver import Driver
-    from legato.cli.generate import class_number
     from legato.cli.stream_session import Session
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import VideoStreamState
@@ -112,6 +114,8 @@ def stream(
     guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
     check_finite(**{option: value for option, value in guided.items() if value is not None})
     check_places({"--out": out, "--state": state, "--json": json})
+    check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", state), ("--json", json)])
+    check_spared([resume], [("--out", out), ("--json", json)])
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
@@ -139,7 +143,7 @@ def stream(
             raise BadArgument("the saved stream is driven; give --drive too: the same file, or what follows on it")
     anew: dict[str, Any] = {
         "text": text,
-        "label": class_number(label, generator.classes),
+        "label": parse.class_number(label, generator.classes),
         "guidance": guidance,
         "drive_guidance": drive_guidance,
     }

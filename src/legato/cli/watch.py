@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
-from legato.cli.output import check_places, tell, write_json
+from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument, VideoError
 
@@ -62,11 +62,19 @@ def watch(
     if fidelity is not None and not 0 < fidelity < 1:
         raise BadArgument(f"--fidelity is {fidelity}; expected a mean token cosine between 0 and 1, for example 0.98")
     check_places({"--features": features, "--report": report, "--json": json_out})
+    several = len(paths) > 1
+    check_spared(
+        [*paths, model],
+        [
+            ("--json", json_out),
+            *(("--features", parse.named_for(features, video, several)) for video in paths if features),
+            *(("--report", parse.named_for(report, video, several)) for video in paths if report),
+        ],
+    )
     checked = parse.parsed_audit(audit)
     encoder = load_encoder(model, layer, parse.parsed_size(size), chosen, checked, device, dtype)
     quiet = quiet or json_out == Path("-")
     results: list[dict[str, Any]] = []
-    several = len(paths) > 1
     for video in paths:
         try:
             numbers = watch_video(

@@ -1,7 +1,6 @@
 """Banks: clips encoded once and drawn again and again, so that a training step costs the model's work alone."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch import Tensor
 from legato.data.batch import ClipBatch, Source, pixels_to_signal, signal_to_pixels
 from legato.data.synthetic import NOMINAL_FPS
 from legato.errors import BadArgument
+from legato.files import replacing_folder
 
 __all__ = ["Bank", "write_bank"]
 
@@ -142,11 +142,19 @@ def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path,
     Raises:
         BadArgument: the folder exists, batches differ in length, or a clip's rate is unknown.
     """
+    _check_free(folder)
+    with replacing_folder(folder) as part:
+        _fill(part, source, encode, batches)
+        _check_free(folder)  # another one may have been made in the meantime
+
+
+def _check_free(folder: Path) -> None:
     if folder.exists():
         raise BadArgument(f"{folder} exists; remove it first or choose another folder")
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+
+
+def _fill(folder: Path, source: Source, encode: Callable[[Tensor], Tensor], batches: int) -> None:
+    """Write the files of a bank; see `write_bank`."""
     arrays: dict[str, np.ndarray] = {}
     text: list[str] = []
     for number in range(batches):
@@ -162,7 +170,7 @@ def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path,
             if number == 0:
                 shape = (batches * len(values), *values.shape[1:])
                 arrays[name] = np.lib.format.open_memmap(
-                    part / f"{name}.npy", mode="w+", dtype=values.numpy().dtype, shape=shape
+                    folder / f"{name}.npy", mode="w+", dtype=values.numpy().dtype, shape=shape
                 )
             kept = arrays[name]
             if kept.shape[1:] != tuple(values.shape[1:]):
@@ -178,5 +186,4 @@ def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path,
         "arrays": list(arrays),
         "text": text,
     }
-    (part / "bank.json").write_text(json.dumps(about))
-    part.replace(folder)
+    (folder / "bank.json").write_text(json.dumps(about))

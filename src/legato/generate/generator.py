@@ -175,28 +175,24 @@ class VideoGenerator:
             half: weights in half precision.
             weights: to write instead of the model's own.
         """
-        import shutil
-
         from safetensors.torch import save_file
 
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        from legato.files import replacing_folder
+
         state = {name: v.detach().cpu().contiguous() for name, v in (weights or self.model.state_dict()).items()}
         if half:
             state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
-        save_file(state, part / "model.safetensors", metadata={"format": "pt"})
-        config = self.model._hub_mixin_config
-        (part / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        settings = {
-            "model": type(self.model).__name__,
-            "objective": {"kind": _name_of(self.objective), **asdict(self.objective)},  # type: ignore[call-overload]
-            "latents": save_latents(self.latents, part),
-            **{name: getattr(self, name) for name in ("height", "width", "classes", "words", "trained")},
-        }
-        (part / SETTINGS_NAME).write_text(json.dumps(settings, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
+        with replacing_folder(folder) as part:
+            save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+            config = self.model._hub_mixin_config
+            (part / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            settings = {
+                "model": type(self.model).__name__,
+                "objective": {"kind": _name_of(self.objective), **asdict(self.objective)},  # type: ignore[call-overload]
+                "latents": save_latents(self.latents, part),
+                **{name: getattr(self, name) for name in ("height", "width", "classes", "words", "trained")},
+            }
+            (part / SETTINGS_NAME).write_text(json.dumps(settings, indent=1) + "\n")
 
     @torch.inference_mode()
     def sample(self, ask: Ask, sampler: Sampler | None = None, told: Any = None) -> Video:

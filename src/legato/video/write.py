@@ -15,8 +15,6 @@ files are H.264 in RGB, which FFmpeg and what builds on it reads, and telephones
 
 import contextlib
 import itertools
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -30,6 +28,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from legato.errors import BadArgument, UnsupportedOutput, VideoError
+from legato.files import replacing_file
 from legato.video.decode import Source
 from legato.video.frames import Frame, Frames
 
@@ -180,6 +179,7 @@ def write_video(
         BadArgument: no frames, sizes that change, times that fall, start before 0, or are too close for
             the format.
         VideoError: the file cannot be written, or `audio_from` holds no sound or cannot be read.
+        FileNotWritten: the file cannot take its place.
     """
     path = Path(path)
     kind = _kind_of(path)
@@ -202,7 +202,7 @@ def write_video(
     shown = _timed(frames, kind, None if last_seconds is None else Fraction(last_seconds))
     with contextlib.ExitStack() as stack:
         first = next(shown)
-        part = path if growing else stack.enter_context(_replacing(path))
+        part = path if growing else stack.enter_context(replacing_file(path))
         sound = None if audio_from is None else stack.enter_context(contextlib.closing(_Sound(audio_from)))
         output = stack.enter_context(contextlib.closing(_Output(part, path, kind, first, crf, growing)))
         if sound is not None:
@@ -260,18 +260,6 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
         seconds, duration = last, max(1, round(last / base))
     _check_length(kind, duration, frame.time, base)
     yield _Shown(frame, base, pts, duration, seconds)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to: it becomes `path` if all goes well, and is removed if not."""
-    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Sound:
