@@ -22,6 +22,21 @@ def write_sheet(path: Path) -> None:
     contact_sheet(path, torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), torch.arange(2, dtype=torch.float64))
 
 
+def test_a_sheet_takes_clips_that_lie_on_an_accelerator(tmp_path: Path) -> None:
+    class Elsewhere(torch.Tensor):
+        """As a tensor on a device: it has to be brought here before NumPy reads it."""
+
+        def cpu(self) -> torch.Tensor:  # type: ignore[override]
+            return self.as_subclass(torch.Tensor)
+
+        def numpy(self) -> None:  # type: ignore[override]
+            raise TypeError("can't convert device tensor to numpy; use Tensor.cpu() first")
+
+    clips = torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8).as_subclass(Elsewhere)
+    contact_sheet(tmp_path / "a.png", clips, torch.arange(2, dtype=torch.float64))
+    assert (tmp_path / "a.png").stat().st_size > 2
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "bytes": lambda path: write_whole(path, b"new"),
     "json": lambda path: write_json(path, {"a": 1}),

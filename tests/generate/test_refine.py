@@ -212,6 +212,22 @@ def test_a_recipe_without_room_for_the_keyframes_is_told(tmp_path: Path) -> None
         read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.noise=sample", r"model\.noise is sample; a refiner is told of each frame"),
+        ("objective.distilled=true", r"distilled is true without a training\.teacher"),
+        ("training.teacher=build/teacher", r"teacher is build/teacher, and this objective asks none"),
+    ],
+)
+def test_a_refiner_that_would_learn_nothing_is_refused(tmp_path: Path, override: str, words: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE)
+    with pytest.raises(BadArgument, match=words):
+        read_recipe(path, [override])
+    read_recipe(path, ["objective.distilled=true", "training.teacher=build/teacher"])
+
+
 class Maze(Source):
     """Ways through a maze of two walls with a gap each: features `(batch, time, 2)` as frames of one pixel."""
 

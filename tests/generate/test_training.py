@@ -1,12 +1,16 @@
 """Training: learns, goes on bit for bit, says what is wrong with a recipe."""
 
+import gc
 import json
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers.training_utils import EMAModel
 
 from legato.data.batch import ClipBatch, Source, signal_to_pixels
 from legato.data.clip_files import SkippedVideo
@@ -14,10 +18,11 @@ from legato.data.puppets import hand_positions
 from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.data.vocabulary import AGAIN
 from legato.errors import BadArgument, TrainingFailed
-from legato.generate import Ask, VideoGenerator, read_recipe
-from legato.generate.checkpoints import last_checkpoint, start_from
+from legato.generate import Ask, VideoGenerator, VideoUNet3D, read_recipe
+from legato.generate.checkpoints import last_checkpoint, save_checkpoint, start_from
+from legato.generate.latents import Pixels
 from legato.generate.loss import MOTIONS, dispersive_loss, frame_errors, motion_weights
-from legato.generate.objectives import random_known
+from legato.generate.objectives import Diffusion, random_known
 from legato.generate.training import Progress, Training, train
 
 RECIPE = """
@@ -160,6 +165,29 @@ def test_a_loss_that_is_no_number_is_left_out_and_ten_stop_the_run(recipe: Path,
         ("objective={kind: equilibrium}", r"model\.noise is frame; this objective needs it hidden"),
         ("model.noise=sample", r"model\.noise is sample; training\.levels must"),
         ("training.steps", r"'training\.steps' is no override"),
+        ("training.train_only=blocks", r"train_only is 'blocks'; expected a list of str: write \[blocks\]"),
+        ("training.init_without=[1]", r"init_without is \[1\]; expected a list of str"),
+        ("data.lengths=8", r"data\.lengths is 8; expected a list of int: write \[8\]"),
+        ("training.levels={", r"'training\.levels=\{' is not YAML"),
+        ("training.sample_every=-1", r"training\.sample_every is -1"),
+        ("training.warmup_steps=-1", r"training\.warmup_steps is -1"),
+        ("training.precision=fp16", r"precision is 'fp16'.*use bf16"),
+        ("training.teacher=build/teacher", r"training\.teacher is build/teacher, and this objective asks none"),
+        ("model.heads=0", r"model: heads is 0; expected 1 or more"),
+        ("model.depth=-1", r"model: depth is -1; expected 1 or more"),
+        ("model.classes=-1", r"model: classes is -1; expected 0 or more"),
+        ("data.kind=[a]", r"data\.kind is \['a'\]; expected one of physics"),
+        ("data.kinds=[lin]", r"data: kinds are \['lin'\]; expected one or more of line"),
+        ("data.kinds=line", r"data\.kinds is 'line'; expected a list of str: write \[line\]"),
+        ("data.unknown=2", r"data: unknown is 2; expected a share"),
+        ("data={kind: puppets, most_signs: 0}", r"data: most_signs is 0; expected 1 or more"),
+        ("data={kind: puppets, spans: [1]}", r"data\.spans is \[1\]; expected a list of 2 float"),
+        ("data={kind: puppets, spans: [2, 1]}", r"data: spans are \[2\.0, 1\.0\]; expected the shortest"),
+        ("latents.foldr=x", r"latents\.kind is pixels: the recipe's key latents\.foldr is unknown"),
+        ("latents={kind: tiny, foldr: x}", r"latents\.foldr is unknown; did you mean latents\.folder\?"),
+        ("latents={kind: tiny, folder: 3}", r"latents\.folder is 3; expected str"),
+        ("latents.kind=diffusers", r"latents\.kind is diffusers, and latents\.name is missing"),
+        ("latents.kind=tinny", r"latents\.kind is 'tinny'; expected one of pixels"),
     ],
 )
 def test_a_wrong_key_is_named(recipe: Path, override: str, words: str) -> None:
@@ -244,6 +272,136 @@ def test_timelines_are_even_at_the_rates_or_between_them() -> None:
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(BadArgument, match=r"training\.precision is 'fp8'"):
         Training(precision="fp8")
+
+
+@pytest.mark.parametrize("seed", [1_000_000, -3, 2**64 + 5])
+def test_any_whole_number_is_a_seed(recipe: Path, tmp_path: Path, seed: int) -> None:
+    told = run(recipe, tmp_path, f"training.seed={seed}", "training.steps=1")
+    assert math.isfinite(told[0].loss)
+
+
+def test_latents_go_where_batches_go(recipe: Path, tmp_path: Path) -> None:
+    class Elsewhere(Pixels):
+        there = False
+
+        def to(self, device: torch.device | str) -> "Here":
+            return Here()
+
+    class Here(Elsewhere):
+        there = True
+
+    made = read_recipe(recipe)
+    generator = replace(made.generator, latents=Elsewhere())
+    places = []
+
+    class Watched(Source):
+        def __call__(self, number: int) -> ClipBatch:
+            places.append(type(generator.latents))
+            return made.source(number)
+
+    train(generator, Watched(), made.settings, tmp_path, log=False)
+    assert set(places) == {Here}
+
+
+def test_a_run_does_not_go_back_to_fewer_steps(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path)
+    final = (tmp_path / "final" / "model.safetensors").read_bytes()
+    assert run(recipe, tmp_path) == []  # a finished run, asked for again
+    with pytest.raises(BadArgument, match=r"training\.steps is 2, and .*step-000006 has 6 steps already"):
+        run(recipe, tmp_path, "training.steps=2")
+    assert (tmp_path / "final" / "model.safetensors").read_bytes() == final
+
+
+@pytest.mark.parametrize(("first", "then"), [("blocks.0", "project"), ("blocks.0", "blocks.1"), ("blocks", "")])
+def test_a_run_does_not_go_on_with_other_parameters(recipe: Path, tmp_path: Path, first: str, then: str) -> None:
+    run(recipe, tmp_path, f"training.train_only=[{first}]", stop_at=4)
+    with pytest.raises(BadArgument, match=r"leave training\.train_only as it was"):
+        run(recipe, tmp_path, f"training.train_only=[{then}]")
+    assert [p.step for p in run(recipe, tmp_path, f"training.train_only=[{first}]")] == [4, 5, 6]
+
+
+def test_checkpoints_that_tell_no_names_go_on(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path, "training.train_only=[blocks]", stop_at=4)
+    path = tmp_path / "step-000003" / "training.pt"
+    state = torch.load(path, weights_only=True)
+    del state["trained"]
+    torch.save(state, path)
+    with pytest.raises(BadArgument, match=r"leave training\.train_only as it was"):
+        run(recipe, tmp_path)
+    assert [p.step for p in run(recipe, tmp_path, "training.train_only=[blocks]")] == [4, 5, 6]
+
+
+def test_a_run_that_goes_on_lets_go_of_the_checkpoint(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe, tmp_path, stop_at=4)
+    kept: list[weakref.ref[torch.Tensor]] = []
+    load = torch.load
+
+    def watched(*args: Any, **options: Any) -> Any:
+        state = load(*args, **options)
+        kept.extend(weakref.ref(v) for v in (*state["model"].values(), *state["ema"]["shadow_params"]))
+        return state
+
+    monkeypatch.setattr(torch, "load", watched)
+    made = read_recipe(recipe)
+    held: list[int] = []
+
+    def hear(now: Progress) -> None:
+        gc.collect()
+        held.append(sum(v() is not None for v in kept))
+
+    train(made.generator, made.source, made.settings, tmp_path, told=hear, log=False)
+    assert kept
+    assert held == [0, 0, 0]
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(recipe: Path, tmp_path: Path) -> None:
+    for step in (999_999, 1_000_000):
+        (tmp_path / f"step-{step:06d}").mkdir()
+        (tmp_path / f"step-{step:06d}" / "training.pt").touch()
+    (tmp_path / "step-by-step").mkdir()  # of someone else
+    assert last_checkpoint(tmp_path) == tmp_path / "step-1000000"
+    generator = read_recipe(recipe).generator
+    ema = EMAModel(generator.model.parameters())
+    optimizer = torch.optim.AdamW(generator.model.parameters())
+    save_checkpoint(generator, optimizer, ema, 1_000_001, tmp_path, keep=2, writes=True)
+    left = sorted(p.name for p in tmp_path.glob("step-*"))
+    assert left == ["step-1000000", "step-1000001", "step-by-step"]
+
+
+def test_the_dispersive_loss_keeps_nothing_from_step_to_step(recipe: Path, tmp_path: Path) -> None:
+    made = read_recipe(
+        recipe,
+        ["model.drive_channels=6", "objective={kind: refine, self_fed: 1, count: 3}", "training.dispersive=0.5",
+         "training.known=0", "training.sample_every=1", "data.lengths=[8]"],
+    )  # fmt: skip
+    model: Any = made.generator.model
+    said: list[weakref.ref[torch.Tensor]] = []
+    model.blocks[0].register_forward_hook(lambda module, inputs, output: said.append(weakref.ref(output)))
+    held: list[int] = []
+
+    def hear(now: Progress) -> None:
+        gc.collect()
+        held.append(sum(v() is not None for v in said))
+
+    def sheet(generator: VideoGenerator, path: Path) -> None:
+        batch = made.source(0)
+        known = torch.ones(batch.seconds.shape, dtype=torch.bool)
+        known[:, 3] = False
+        generator.sample(Ask(batch.seconds, range(len(batch)), given=batch.frames, known=known))
+
+    train(made.generator, made.source, made.settings, tmp_path, told=hear, sheet=sheet, log=False)
+    assert len(said) > 2 * made.settings.steps
+    assert held == [held[0]] * made.settings.steps
+    assert len(model.blocks[0]._forward_hooks) == 1  # mine
+
+
+def test_the_dispersive_loss_needs_blocks(tmp_path: Path) -> None:
+    model = VideoUNet3D(widths=(16, 16), text_width=32, frames=4)
+    generator = VideoGenerator(model, Diffusion(), 16, 16)
+    with pytest.raises(BadArgument, match=r"training\.dispersive .* VideoUNet3D has none"):
+        train(generator, Physics(side_px=16), Training(steps=1, dispersive=1.0), tmp_path, log=False)
 
 
 def test_a_folder_of_real_files_is_learned_from(tmp_path: Path, recipe: Path) -> None:

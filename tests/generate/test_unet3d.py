@@ -67,6 +67,13 @@ def test_what_it_cannot_do_is_told() -> None:
         model(X[..., :7], seconds=SECONDS, noise=NOISE)
     with pytest.raises(BadArgument, match="multiples of 16"):
         VideoUNet3D(widths=(20, 40))
+    for wrong, words in (
+        ({"widths": (0, 16)}, "multiples of 16"),
+        ({"layers": 0}, "layers is 0; expected 1 or more"),
+        ({"text_width": 30}, "text_width is 30; expected a multiple of 4"),
+    ):
+        with pytest.raises(BadArgument, match=words):
+            VideoUNet3D(**wrong)  # type: ignore[arg-type]
 
 
 def test_it_trains_by_diffusion_from_a_recipe_and_samples(tmp_path: Path) -> None:

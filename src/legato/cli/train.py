@@ -8,9 +8,12 @@ import typer
 from legato.errors import check_at_least
 
 if TYPE_CHECKING:
-    from legato.generate import VideoGenerator
+    from legato.data.batch import ClipBatch, Source
+    from legato.generate import Ask, VideoGenerator
 
 __all__ = ["train"]
+
+SHEET_BATCH = 2**31  # no run comes so far
 
 
 def train(
@@ -22,6 +25,7 @@ def train(
 ) -> None:
     """Train a generator; the same command goes on where a run was stopped."""
     import time
+    from functools import partial
 
     import torch
     from rich.console import Console
@@ -84,7 +88,8 @@ def train(
                 left = each * (made.settings.steps - now.step) / 60
                 print(f"step {now.step} loss {mean:.4f} {each:.2f} s/step, {left:.0f} min left", flush=True)
 
-        run(made.generator, made.source, made.settings, folder, told=told, sheet=sample_sheet)
+        sheet = partial(sample_sheet, source=made.source)
+        run(made.generator, made.source, made.settings, folder, told=told, sheet=sheet)
     rest = f", {len(unreadable)} unreadable videos left out" if unreadable else ""
     typer.echo(f"{folder / 'final'}: trained for {made.settings.steps} steps{rest}")
 
@@ -96,22 +101,65 @@ def told_count(count: int) -> str:
     return f"{count / 1e3:.1f} thousand" if count >= 1000 else str(count)
 
 
-def sample_sheet(generator: "VideoGenerator", path: Path) -> None:
-    """Four clips of two seconds at 8 frames a second, of the first classes or words that the generator knows."""
+def sample_sheet(generator: "VideoGenerator", path: Path, source: "Source") -> None:
+    """Four clips of two seconds at 8 frames a second, of the first classes or words that the generator knows.
+
+    Of a refiner it is one clip of the data that no run comes to: the frames that are given, what is made of them, and
+    the clip itself.
+    """
     import torch
 
     from legato.data.batch import signal_to_pixels
     from legato.generate import Ask
+    from legato.generate.objectives import framewise
+    from legato.generate.refine import Refinement
     from legato.generate.samplers import default_sampler
     from legato.report.sheets import contact_sheet
 
+    sampler = default_sampler(generator.objective, 20)
+    if isinstance(generator.objective, Refinement):
+        ask = given_ask(generator, source(SHEET_BATCH))
+        assert ask.given is not None
+        assert ask.known is not None
+        shown = torch.where(framewise(ask.known), ask.given, 0.0)
+        rows = torch.cat([shown, generator.sample(ask, sampler), ask.given])
+        contact_sheet(path, signal_to_pixels(rows), ask.seconds[0])
+        return
     frames = generator.latents.whole_frames(17)
     seconds = torch.arange(frames, dtype=torch.float64) / 8
-    known = len(generator.classes)
+    known, words = len(generator.classes), generator.words
     ask = Ask(
         seconds.repeat(4, 1),
         range(4),
-        text=generator.words[:4] if generator.words else None,
+        text=[words[n % len(words)] for n in range(4)] if words else None,
         labels=torch.arange(4) % known if known else None,
     )
-    contact_sheet(path, signal_to_pixels(generator.sample(ask, default_sampler(generator.objective, 20))), seconds)
+    contact_sheet(path, signal_to_pixels(generator.sample(ask, sampler)), seconds)
+
+
+def given_ask(generator: "VideoGenerator", batch: "ClipBatch") -> "Ask":
+    """The first clip of a batch, to be refined from its ends and frames evenly between."""
+    import torch
+
+    from legato.generate import Ask
+    from legato.generate.refine import Refinement
+
+    assert isinstance(generator.objective, Refinement)
+    latents, device = generator.latents, next(generator.model.parameters()).device
+    clip = batch.frames[:1].to(device)
+    with torch.no_grad():
+        clip = latents.decode(clip) if batch.encoded else clip
+    whole = latents.latent_frames(clip.shape[1])  # a latent is given where all of its frames are
+    known = torch.zeros(clip.shape[:2], dtype=torch.bool, device=device)
+    for at in torch.linspace(0, whole - 1, max(3, generator.objective.fewest)).round().long().tolist():
+        known[:, list(latents.frames_of(at))] = True
+    reads = getattr(generator.model, "text", None) is not None
+    return Ask(
+        batch.seconds[:1],
+        [0],
+        text=batch.text[:1] if reads else None,
+        labels=batch.labels[:1] if generator.classes else None,
+        given=clip,
+        known=known,
+        rate_known=batch.rate_known[:1],
+    )

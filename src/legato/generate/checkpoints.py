@@ -20,8 +20,14 @@ STATE_NAME = "training.pt"
 
 def last_checkpoint(out: Path) -> Path | None:
     """The newest complete checkpoint of a run."""
-    found = sorted(path for path in out.glob("step-*") if (path / STATE_NAME).exists())
+    found = [path for path in _by_step(out) if (path / STATE_NAME).exists()]
     return found[-1] if found else None
+
+
+def _by_step(out: Path) -> list[Path]:
+    """Folders of checkpoints by their number of steps: from a million on, names are longer and sort otherwise."""
+    numbered = ((path.name.removeprefix("step-"), path) for path in out.glob("step-*"))
+    return [path for _, path in sorted((int(number), path) for number, path in numbered if number.isdecimal())]
 
 
 def start_from(model: nn.Module, folder: Path, without: tuple[str, ...] = ()) -> list[str]:
@@ -81,6 +87,7 @@ def save_checkpoint(
             "optimizer": optimizer.state_dict(),
             "ema": ema.state_dict(),
             "step": step,
+            "trained": _trained(generator.model),
         }
     )
     with averaged(generator.model, ema):
@@ -92,14 +99,28 @@ def save_checkpoint(
     torch.save(state, part / STATE_NAME)
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
-    for old in sorted(out.glob("step-*"))[:-keep]:
+    for old in _by_step(out)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def restore(optimizer: torch.optim.Optimizer, ema: Any, state: dict[str, Any]) -> None:
-    """Take over an optimiser's state and averaged weights from a checkpoint, for parameters whole or sharded."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Any, state: dict[str, Any]) -> None:
+    """Take over an optimiser's state and averaged weights from a checkpoint, for parameters whole or sharded.
+
+    Raises:
+        BadArgument: other parameters were trained then.
+    """
     kept = state["optimizer"]
+    now, then = (
+        [len(group["params"]) for group in groups] for groups in (optimizer.param_groups, kept["param_groups"])
+    )
+    names = _trained(model)
+    if now != then or state.get("trained", names) != names:  # older checkpoints tell no names
+        raise BadArgument(
+            f"the checkpoint of step {state['step']} trained {sum(then)} parameters and this run trains others, "
+            f"{sum(now)} of them: leave training.train_only as it was, or train into another folder and take the "
+            "weights over by training.init_from"
+        )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for at, values in kept["state"].items():
         kept["state"][at] = {
             name: dealt_like(v, parameters[at]) if isinstance(v, torch.Tensor) else v for name, v in values.items()
@@ -108,3 +129,8 @@ def restore(optimizer: torch.optim.Optimizer, ema: Any, state: dict[str, Any]) -
     own = ema.shadow_params
     shadow = [dealt_like(v, mine) for v, mine in zip(state["ema"]["shadow_params"], own, strict=True)]
     ema.load_state_dict({**state["ema"], "shadow_params": shadow})
+
+
+def _trained(model: nn.Module) -> list[str]:
+    """Names of the parameters that are trained."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -26,7 +26,7 @@ from legato.clock import (
     trends,
 )
 from legato.clock.seconds import Turn
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 from legato.generate.text import ByteText, FrozenText, TextTokens
 from legato.nn import Attention, Mlp, grid_embedding, modulated, patched, sinusoids, unpatched
 
@@ -135,6 +135,10 @@ class VideoDiT(
         for name, value, known in (("clock", clock, CLOCKS), ("noise", noise, NOISES)):
             if value not in known:
                 raise BadArgument(f"{name} is '{value}'; expected one of {', '.join(known)}")
+        check_at_least(
+            1, channels=channels, patch_px=patch_px, width=width, depth=depth, heads=heads, drive_stride=drive_stride
+        )
+        check_at_least(0, classes=classes, text_bytes=text_bytes, text_depth=text_depth, drive_channels=drive_channels)
         if width % 4 or width % heads:
             raise BadArgument(f"width {width} and {heads} heads; expected a multiple of 4 that the heads divide")
         self.channels, self.patch_px, self.width, self.clock, self.noise = channels, patch_px, width, clock, noise

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from legato.clock import load_older
 from legato.data.batch import Source
@@ -39,7 +40,7 @@ class Training:
         clip_norm: largest norm of a gradient.
         accumulate: batches to a step.
         ema: decay of the averaged weights, which are what a checkpoint gives.
-        precision: `no`, `bf16` or `fp16`.
+        precision: `no` for float32 throughout, or `bf16`; half precision would need its loss scaled.
         seed: of all that is drawn.
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
@@ -47,7 +48,7 @@ class Training:
         motion_weight: how often errors of motion count (what is slow in a clip's errors), relative to how much clips of
             its span move, so that a percent of the speed counts the same at any frame rate, and by what a sampler
             makes of them; 0 for once, all alike.
-        dispersive: weight of `dispersive_loss` on the features after a quarter of the blocks; 0 for none.
+        dispersive: weight of `dispersive_loss` on the features after a quarter of the model's blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
         sample_every: steps between sample sheets; 0 for none.
@@ -83,21 +84,27 @@ class Training:
     shard: bool = False
 
     def __post_init__(self) -> None:
+        if self.precision == "fp16":
+            raise BadArgument("training.precision is 'fp16', whose loss would have to be scaled; use bf16, or no")
         wrong = [
             name
             for name, good in {
                 "steps": self.steps > 0,
-                "learning_rate": self.learning_rate > 0,
+                "learning_rate": 0 < self.learning_rate < math.inf,
+                "warmup_steps": self.warmup_steps >= 0,
                 "decay_share": 0 <= self.decay_share <= 1,
+                "weight_decay": self.weight_decay >= 0,
                 "clip_norm": self.clip_norm > 0,
                 "accumulate": self.accumulate > 0,
                 "ema": 0 <= self.ema < 1,
-                "precision": self.precision in ("no", "bf16", "fp16"),
+                "precision": self.precision in ("no", "bf16"),
                 "drop": 0 <= self.drop <= 1,
                 "known": 0 <= self.known <= 1,
                 "checkpoint_every": self.checkpoint_every > 0,
                 "keep": self.keep > 0,
+                "sample_every": self.sample_every >= 0,
                 "motion_weight": self.motion_weight >= 0,
+                "dispersive": self.dispersive >= 0,
             }.items()
             if not good
         ]
@@ -150,7 +157,7 @@ def train(
     Under `torchrun` or `accelerate launch` the batches are dealt out to the processes.
 
     Args:
-        generator: its model is trained in place.
+        generator: its model is trained in place; its latents go to the model's device.
         source: batches.
         settings: how.
         out: for checkpoints (`step-NNNNNN/`, each a generator with averaged weights and the state to go on from) and
@@ -163,7 +170,8 @@ def train(
         The generator with averaged weights.
 
     Raises:
-        BadArgument: a checkpoint does not fit the model, or `train_only` matches nothing.
+        BadArgument: a checkpoint does not fit the model, is of other parameters or has more steps than are asked for;
+            `train_only` matches nothing; or the model has no blocks that `dispersive` could look at.
         TrainingFailed: the loss was not a number ten steps in a row.
     """
     from accelerate import Accelerator
@@ -182,6 +190,11 @@ def train(
     missing: tuple[str, ...] = ()
     if found is not None:
         state = torch.load(found / STATE_NAME, weights_only=True)
+        if state["step"] > settings.steps:
+            raise BadArgument(
+                f"training.steps is {settings.steps}, and {found} has {state['step']} steps already: ask for "
+                f"{state['step']} or more, or train into another folder"
+            )
         load_older(model, state["model"], may_lack=())
     elif settings.init_from:
         missing = tuple(start_from(model, Path(settings.init_from), settings.init_without))
@@ -193,7 +206,9 @@ def train(
     optimizer = torch.optim.AdamW(_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99))
     ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     if found is not None:
-        restore(optimizer, ema, state)
+        restore(model, optimizer, ema, state)
+    begin = state["step"]
+    del state  # as large as the model, its averaged weights and the optimiser's moments together
     takes = conditions_of(model)
     teacher = None
     if settings.teacher:
@@ -203,14 +218,13 @@ def train(
     if not sharded:
         wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
+    generator.latents = generator.latents.to(accelerator.device)
     wrapped.train()
     middle: list[Tensor] = []
-    if settings.dispersive:
-        blocks: Any = model.blocks
-        blocks[len(blocks) // 4].register_forward_hook(lambda module, inputs, output: middle.append(output))
+    hook = _kept_middle(model, middle) if settings.dispersive else None
     writer = _writer(out) if log and accelerator.is_main_process else None
     skipped = in_a_row = 0
-    for step in range(state.pop("step"), settings.steps):
+    for step in range(begin, settings.steps):
         rate = settings.rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -218,8 +232,8 @@ def train(
         unreadable: list[Any] = []
         for part in range(settings.accumulate):
             number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
-            numbers = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-            set_seed(settings.seed * 7919 + number)
+            numbers = torch.Generator().manual_seed((settings.seed * 1_000_003 + number) % 2**64)
+            set_seed((settings.seed * 7919 + number) % 2**32)
             drawn = source(number).to(accelerator.device)
             unreadable += drawn.failures
             clips += len(drawn) * accelerator.num_processes
@@ -272,6 +286,8 @@ def train(
                 model.train()
     if writer:
         writer.close()
+    if hook:
+        hook.remove()
     accelerator.wait_for_everyone()
     ema.copy_to(model.parameters())
     model.eval()
@@ -293,6 +309,25 @@ def _chosen(model: nn.Module, train_only: tuple[str, ...]) -> list[nn.Parameter]
     if not chosen:
         raise BadArgument(f"training.train_only is {list(train_only)}; no parameter's name begins so")
     return chosen
+
+
+def _kept_middle(model: nn.Module, kept: list[Tensor]) -> RemovableHandle:
+    """A hook that keeps what the block after a quarter of all said last, where it is to be learned from.
+
+    What a model says to itself, or in a sample sheet, would stay for ever.
+    """
+    blocks: Any = getattr(model, "blocks", None)
+    if not blocks:
+        raise BadArgument(
+            f"training.dispersive looks at a model's blocks, and {type(model).__name__} has none: use VideoDiT, or 0"
+        )
+
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if module.training and torch.is_grad_enabled():
+            kept[:] = [output]
+
+    handle: RemovableHandle = blocks[len(blocks) // 4].register_forward_hook(keep)
+    return handle
 
 
 def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

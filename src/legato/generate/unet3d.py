@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from legato.clock import WithFramePositions
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least
 from legato.generate.text import ByteText, TextTokens
 
 __all__ = ["VideoUNet3D", "frame_order_leak"]
@@ -56,7 +56,10 @@ class VideoUNet3D(
         super().__init__()
         from diffusers import UNet3DConditionModel
 
-        if len(widths) < 2 or any(width % 16 for width in widths):
+        check_at_least(1, channels=channels, layers=layers, text_bytes=text_bytes, text_width=text_width)
+        if text_width % 4:
+            raise BadArgument(f"text_width is {text_width}; expected a multiple of 4")
+        if len(widths) < 2 or any(width < 16 or width % 16 for width in widths):
             raise BadArgument(f"widths are {list(widths)}; expected two or more multiples of 16")
         self.channels, self.patch_px = channels, 2 ** (len(widths) - 1)
         self.text = ByteText(text_width, text_bytes)

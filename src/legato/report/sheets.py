@@ -46,7 +46,7 @@ def contact_sheet(
     check_sheet(path)
     chosen = sheet_columns(clips.shape[1], columns)
     times = max(1, round(side_px / clips.shape[-2]))
-    frames = clips[:, chosen].permute(0, 1, 3, 4, 2).numpy()  # (clips, columns, height, width, 3)
+    frames = clips[:, chosen].permute(0, 1, 3, 4, 2).cpu().numpy()  # (clips, columns, height, width, 3)
     frames = frames.repeat(times, 2).repeat(times, 3)
     _, _, height, width, _ = frames.shape
     sheet = np.full(
