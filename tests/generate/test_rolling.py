@@ -11,7 +11,7 @@ from legato.generate import VideoDiT
 from legato.generate.appearance import Appearance
 from legato.generate.objectives import FlowMatching
 from legato.generate.rolling import RollingState, RollingWindow, View
-from legato.generate.samplers import Denoiser, flow_step, noise_at
+from legato.generate.samplers import Denoiser, flow_step, fresh_step, noise_at
 
 SHAPE = (3, 8, 8)
 RATE = 24
@@ -99,13 +99,18 @@ def offline(
         both = [torch.cat([v[:, first], v[:, seen]], 1) if sinks else v[:, seen] for v in (x, matrix[None, now],
                 matrix[None, now + 1])]  # fmt: skip
         view = View(both[0], at - at[:, :1], known, led, driven & drive)
-        x[:, seen] = flow_step(objective, told(view), *both)[:, sinks:]
+        if rolling.fresh_above < 1:
+            fresh = torch.cat([torch.zeros(1, sinks, *SHAPE), noise_at(seconds[:, seen], SHAPE, [5], now + 1)], 1)
+            x[:, seen] = fresh_step(objective, told(view), *both, fresh, rolling.fresh_above)[:, sinks:]
+        else:
+            x[:, seen] = flow_step(objective, told(view), *both)[:, sinks:]
     clean = max(0, ticks + 1 - rolling.windows) * rolling.frames_per_window
     return x[:, before : before + clean]
 
 
 WINDOWS = [
     RollingWindow(4, 4),
+    RollingWindow(3, 2, steps=2, context_frames=1, appearance=Appearance(1), fresh_above=0.3),
     RollingWindow(3, 2, steps=2),
     RollingWindow(1, 5, steps=3),
     RollingWindow(5, 1, context_frames=2),
@@ -223,6 +228,7 @@ def test_a_model_that_knows_the_clip_is_followed_to_it() -> None:
         ({"frames_per_window": 0}, "frames_per_window is 0"),
         ({"steps": -1}, "steps is -1"),
         ({"context_frames": -1}, "context_frames is -1"),
+        ({"fresh_above": 1.5}, "fresh_above is 1.5"),
         ({"windows": 2, "levels": (1.0, 0.0)}, "expected 3 numbers"),
         ({"windows": 2, "levels": (1.0, 1.0, 0.0)}, "fall from 1 to 0"),
         ({"windows": 2, "levels": (0.9, 0.5, 0.0)}, "fall from 1 to 0"),

@@ -171,8 +171,10 @@ def test_a_sampler_of_another_objective_says_so() -> None:
         MultiLevel(-1)
     with pytest.raises(BadArgument, match="no sampler 'plms'"):
         DiffusersSampler(3, "plms")
-    with pytest.raises(BadArgument, match="2000 steps of ddim; expected up to the 1000"):
-        DiffusersSampler(2000)
+    for name, most in (("ddim", 1000), ("ddpm", 1000), ("dpm", 999)):
+        DiffusersSampler(most, name)
+        with pytest.raises(BadArgument, match=f"{most + 1} steps; {name} takes up to {most}"):
+            DiffusersSampler(most + 1, name)
 
 
 def test_noise_that_ddpm_draws_belongs_to_seed_and_time() -> None:

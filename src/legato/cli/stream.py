@@ -23,8 +23,9 @@ BETWEEN, AT_END = ("nearest", "linear"), ("hold", "end")
 
 USUAL = {
     "fps": Fraction(24), "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
-    "novelty": 0.3, "seed": 0,
+    "novelty": 0.3, "fresh_above": 1.0, "seed": 0,
 }  # fmt: skip
+UNDRIVEN = {"steps": 8, "context": 4, "fresh_above": 0.0}  # what nothing leads has to find its way by itself
 
 
 def stream(
@@ -67,14 +68,24 @@ def stream(
     frames_per_window: Annotated[
         int | None, typer.Option(help="Latent frames made at a time; 4, or the state's.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or the state's.")] = None,
-    context: Annotated[int | None, typer.Option(help="Shown latent frames kept in view; 0, or the state's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Calls of the model for those; 1, 8 without a drive, or the state's.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Shown latent frames kept in view; 0, 4 without a drive, or the state's.")
+    ] = None,
     sink: Annotated[
         int | None, typer.Option(help="First frames, or the reference's, kept in view for ever; 1, or the state's.")
     ] = None,
     keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0, or the state's.")] = None,
     novelty: Annotated[
         float | None, typer.Option(help="How unlike all kept frames those are, over 0, at most 2; 0.3, or the state's.")
+    ] = None,
+    fresh_above: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw noise anew at levels above this, 0 to 1 (never); 0 without a drive, else 1, or the state's."
+        ),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
@@ -119,6 +130,7 @@ def stream(
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
+        USUAL if drive is not None else USUAL | UNDRIVEN,
         fps=None if fps is None else parse.parsed_rate(fps),
         windows=windows,
         frames_per_window=frames_per_window,
@@ -127,6 +139,7 @@ def stream(
         sink=sink,
         keyframes=keyframes,
         novelty=novelty,
+        fresh_above=fresh_above,
         seed=seed,
     )
     led = None if drive_fps is None else float(parse.parsed_rate(drive_fps, "--drive-fps"))
@@ -184,7 +197,9 @@ def stream(
         typer.echo(session.summary(str(out), whole), err=out == Path("-"))
 
 
-def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int | None) -> dict[str, Any]:
+def _settings(
+    begun: "VideoStreamState | None", usual: dict[str, Any], **asked: Fraction | float | int | None
+) -> dict[str, Any]:
     """Numbers as asked for, else those of the state, else the usual ones.
 
     Raises:
@@ -196,8 +211,11 @@ def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int 
     novelty = asked["novelty"]
     if novelty is not None and not 0 < novelty <= 2:
         raise BadArgument(f"--novelty is {novelty:g}; expected more than 0 and at most 2")
+    fresh_above = asked["fresh_above"]
+    if fresh_above is not None and not 0 <= fresh_above <= 1:
+        raise BadArgument(f"--fresh-above is {fresh_above:g}; expected a level from 0 to 1, 1 for never")
     if begun is None:
-        return {name: USUAL[name] if value is None else value for name, value in asked.items()}
+        return {name: usual[name] if value is None else value for name, value in asked.items()}
     has = {
         "fps": begun.ask.rate,
         "windows": begun.window.windows,
@@ -207,6 +225,7 @@ def _settings(begun: "VideoStreamState | None", **asked: Fraction | float | int 
         "sink": begun.window.appearance.sink_frames,
         "keyframes": begun.window.appearance.keyframes,
         "novelty": begun.window.appearance.novelty,
+        "fresh_above": begun.window.fresh_above,
         "seed": begun.ask.seed,
     }
     for name, value in asked.items():
@@ -255,6 +274,7 @@ def _stream(
             chosen["steps"],
             context_frames=chosen["context"],
             appearance=Appearance(chosen["sink"], chosen["keyframes"], chosen["novelty"]),
+            fresh_above=chosen["fresh_above"],
         )
     else:
         ask, window = begun.ask, begun.window

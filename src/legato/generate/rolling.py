@@ -21,7 +21,7 @@ from legato.errors import BadArgument, StateMismatch, check_at_least
 from legato.files import write_whole
 from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
-from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
+from legato.generate.samplers import Denoiser, Euler, flow_step, fresh_step, noise_at
 
 __all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View", "load_values", "save_values"]
 
@@ -154,6 +154,8 @@ class RollingWindow:
         levels: `windows` x `steps` + 1 noise levels from 1 falling to 0 that every window goes through; even stairs by
             default.
         appearance: frames that stay in view for ever; none by default.
+        fresh_above: noise is drawn anew in steps from levels above it, see `Euler`; never by default. What nothing
+            drives comes to rest without it: a queue that shows itself nothing new goes on with that.
 
     Raises:
         BadArgument: an argument is outside its range.
@@ -165,10 +167,13 @@ class RollingWindow:
     context_frames: int = 0
     levels: tuple[float, ...] | None = None
     appearance: Appearance = Appearance()  # noqa: RUF009 - immutable
+    fresh_above: float = 1.0
 
     def __post_init__(self) -> None:
         check_at_least(1, windows=self.windows, frames_per_window=self.frames_per_window, steps=self.steps)
         check_at_least(0, context_frames=self.context_frames)
+        if not 0 <= self.fresh_above <= 1:
+            raise BadArgument(f"fresh_above is {self.fresh_above:g}; expected a level from 0 to 1, 1 for never")
         given = self.levels
         if given is None:
             return
@@ -270,10 +275,15 @@ class RollingWindow:
         view = self._view(state, seconds, None if drive is None else drive.to(device))
         levels = self._levels(len(state.kept) + state.context, queued).to(device)[:, None].expand(-1, len(seconds), -1)
         denoiser, x = telling(view), view.latents
-        for before, after in itertools.pairwise(levels):
-            x = flow_step(objective, denoiser, x, before, after)
+        times = torch.cat([state.seconds, seconds], 1)
+        for number, (before, after) in enumerate(itertools.pairwise(levels), state.ticks * self.steps + 1):
+            if self.fresh_above < 1:
+                fresh = self._fresh(state, times, number).to(x)
+                x = fresh_step(objective, denoiser, x, before, after, fresh, self.fresh_above)
+            else:
+                x = flow_step(objective, denoiser, x, before, after)
         own = slice(len(state.kept), None)
-        x, driven, times = x[:, own], view.driven[:, own], torch.cat([state.seconds, seconds], 1)
+        x, driven = x[:, own], view.driven[:, own]
         pictures = None if view.drive is None else view.drive[:, own]
         end = state.context
         if queued == self.windows:
@@ -308,6 +318,14 @@ class RollingWindow:
         known = (torch.arange(latents.shape[1], device=seconds.device) < len(kept) + state.context).expand(batch, -1)
         pictures = _joined([(kept.drive, len(kept)), (state.drive, state.latents.shape[1]), (drive, length)])
         return View(latents, times - times[:, :1], known, pictures, driven)
+
+    def _fresh(
+        self, state: RollingState, times: Seconds, number: int
+    ) -> Float[Tensor, "batch view channels height width"]:
+        """Noise of all frames in view for a step, by its number; those kept need none."""
+        channels, height, width = state.latents.shape[2:]
+        noise = noise_at(times, (channels, height, width), state.seeds, number)
+        return torch.cat([torch.zeros(len(times), len(state.kept), channels, height, width), noise], 1)
 
     def _levels(self, clean: int, queued: int) -> Float[Tensor, "steps_and_one time"]:
         """Level of each frame in view, before a tick's first step and after every step."""

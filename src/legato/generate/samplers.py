@@ -219,7 +219,7 @@ class DiffusersSampler(Sampler):
     """One of diffusers' schedulers, for models trained by diffusion.
 
     Attributes:
-        count: of steps, up to the 1,000 of the training.
+        count: of steps, up to the 1,000 of the training; 999 for `dpm`, which divides by nothing at the last.
         name: `ddim`, `ddpm` (which draws noise anew in every step) or `dpm` (DPM-Solver++ multistep).
     """
 
@@ -228,8 +228,9 @@ class DiffusersSampler(Sampler):
 
     def __post_init__(self) -> None:
         _check_count(self.count)
-        if self.count > 1000:
-            raise BadArgument(f"{self.count} steps of {self.name}; expected up to the 1000 of its training")
+        most = 999 if self.name == "dpm" else 1000
+        if self.count > most:
+            raise BadArgument(f"{self.count} steps; {self.name} takes up to {most}: give fewer")
         if self.name not in ("ddim", "ddpm", "dpm"):
             raise BadArgument(f"there is no sampler '{self.name}'; expected ddim, ddpm or dpm")
 
