@@ -57,6 +57,17 @@ def test_a_folder_in_the_place_of_a_file_is_told(tmp_path: Path, words: tuple[st
     assert not list(tmp_path.iterdir())
 
 
+def test_two_outputs_in_one_place_are_told(tmp_path: Path) -> None:
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    for other in ("a.mp4", "link.mp4"):
+        words = ["generate", *NO_MODEL, "--out", str(tmp_path / "a.mp4"), "--json", str(tmp_path / other)]
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, BadArgument)
+        assert str(result.exception).startswith(f"--out and --json are both {tmp_path / other}")
+    words = ["generate", *NO_MODEL, "--out", str(tmp_path / "a.mp4"), "--json", os.devnull, "--sheet", os.devnull]
+    assert "are both" not in str(CliRunner().invoke(app, words).exception)
+
+
 def test_folders_of_outputs_are_made(tmp_path: Path) -> None:
     out, poses, truth = (tmp_path / name for name in ("a/v.mp4", "b/p.mp4", "c/t.json"))
     words = ["puppets", "--text", "yes", "--size", "32", "--rate", "2", "--fps", "5"]

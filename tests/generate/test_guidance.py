@@ -1,6 +1,8 @@
 """Guidance in one call of the model: what several calls would say, with texts that are read once."""
 
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -132,3 +134,44 @@ def test_a_stream_reads_its_text_once_and_calls_the_model_once_a_tick() -> None:
     for hook in hooks:
         hook.remove()
     assert calls == {"text": 1, "model": 5}
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"text": ("up",)}, "1 text for 2 clips"),
+        ({"text": ("up", "down", "up")}, "3 text for 2 clips"),
+        ({"labels": torch.tensor([1])}, "1 labels for 2 clips"),
+        ({"seeds": [0]}, "1 seeds for 2 clips"),
+        ({"seconds": SECONDS * torch.nan}, "is no number"),
+        ({"seconds": SECONDS.flip(1)}, "times have to rise"),
+    ],
+)
+def test_parts_of_an_ask_that_do_not_belong_together_are_told(parts: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadArgument, match=words):
+        Ask(**{"seconds": SECONDS, "seeds": [0, 1], **parts})
+
+
+def test_tensors_of_other_clips_or_frames_are_told_where_types_are_not_checked() -> None:
+    script = """
+import torch
+from legato.errors import BadArgument
+from legato.generate import Ask
+seconds, video, known = torch.arange(6.0).double().view(2, 3), torch.zeros(2, 3, 3, 8, 8), torch.zeros(2, 3).bool()
+for parts in (
+    {"drive": video[:, :2]}, {"drive": video, "drive_known": known[:1]}, {"given": video[:, :2], "known": known},
+    {"given": video, "known": known[:, :2]}, {"rate_known": known[0]},
+):
+    try:
+        Ask(seconds, [0, 1], **parts)
+    except BadArgument as error:
+        print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [
+        "drive is (2, 2, 3, 8, 8); expected it for 2 clips of 3 frames",
+        "drive_known is (1, 3); expected it for 2 clips of 3 frames",
+        "given is (2, 2, 3, 8, 8); expected it for 2 clips of 3 frames",
+        "known is (2, 2); expected it for 2 clips of 3 frames",
+        "3 rate_known for 2 clips; expected one for each",
+    ]

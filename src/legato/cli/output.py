@@ -1,6 +1,7 @@
 """What several verbs write in the same way: JSON, and one line on what went wrong; and where they may write."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,17 @@ def check_places(places: Mapping[str, Path | None]) -> None:
 
     Raises:
         FileNotWritten: one is a folder, or no file can be made there.
+        BadArgument: two are one file.
     """
+    taken: dict[Path, str] = {}
     for option, path in places.items():
-        if path is not None and path != Path("-"):
-            check_place(path, option)
+        if path is None or path == Path("-"):
+            continue
+        check_place(path, option)
+        place = Path(os.path.realpath(path))
+        if place in taken and not (place.exists() and not place.is_file()):
+            raise BadArgument(f"{taken[place]} and {option} are both {path}; give one of them another name")
+        taken[place] = option
 
 
 def check_spared(read: Iterable[str | Path | None], written: Iterable[tuple[str, Path | None]]) -> None:
