@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=7, help="every so-manieth of the vocabulary, so many")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--windows", type=int, default=4)
-    parser.add_argument("--frames-per-window", type=int, default=4)
+    parser.add_argument("--frames-per-window", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--context", type=int, default=4)
     parser.add_argument("--sink", type=int, default=1)

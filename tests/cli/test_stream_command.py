@@ -93,7 +93,18 @@ def test_the_file_has_exactly_the_frames_asked_for_at_their_times(checkpoint: Pa
 
 def test_resumed_is_the_rest_of_the_uninterrupted_stream(checkpoint: Path, tmp_path: Path) -> None:
     state = tmp_path / "s.pt"
-    common = ("--checkpoint", checkpoint, "--text", "up down")
+    common = (
+        "--checkpoint",
+        checkpoint,
+        "--text",
+        "up down",
+        "--steps",
+        1,
+        "--frames-per-window",
+        4,
+        "--fresh-above",
+        1,
+    )
     common += ("--windows", 3, "--seed", 4, "--context", 1, "--keyframes", 2, "--novelty", 0.1)
     call(*common, "--frames", 30, "--out", tmp_path / "whole.mkv")
     call(*common, "--frames", 13, "--out", tmp_path / "a.mkv", "--state", state)
@@ -311,7 +322,7 @@ def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quiet
         piped = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(piped) == 9
     assert b"9 frames" in errors
-    window = RollingWindow(appearance=Appearance(1))
+    window = RollingWindow(4, 8, 8, context_frames=4, appearance=Appearance(1), fresh_above=0.0)
     stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), window)
     made = [one.frame.pixels.numpy() for one in stream.frames(stream.begin(), 9)]
     assert max(apart(a.transpose(2, 0, 1), b) for a, b in zip(piped, made, strict=True)) < 2

@@ -21,7 +21,7 @@ from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
 from legato.video import Frames
 
 ASK = StreamAsk(Fraction(24), seed=3, text="up down")
-WINDOW = RollingWindow(3, 4, context_frames=2)
+WINDOW = RollingWindow(3, 4, context_frames=2, fresh_above=0.5)
 
 
 def generator(**options: object) -> VideoGenerator:

@@ -31,6 +31,9 @@ def bench_stream(
     context: Annotated[int, typer.Option(help="Shown frames kept in view.")] = 2,
     sink: Annotated[int, typer.Option(help="First frames kept in view for ever.")] = 1,
     keyframes: Annotated[int, typer.Option(help="Most later frames kept so too.")] = 0,
+    fresh_above: Annotated[
+        float, typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never).")
+    ] = 1.0,
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
@@ -63,7 +66,12 @@ def bench_stream(
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
     window = RollingWindow(
-        windows, frames_per_window, steps, context_frames=context, appearance=Appearance(sink, keyframes)
+        windows,
+        frames_per_window,
+        steps,
+        context_frames=context,
+        appearance=Appearance(sink, keyframes),
+        fresh_above=fresh_above,
     )
     rate = float(parse.parsed_rate(fps))
     most = memory_bytes(memory_limit)

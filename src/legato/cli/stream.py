@@ -25,7 +25,7 @@ USUAL = {
     "fps": Fraction(24), "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
     "novelty": 0.3, "fresh_above": 1.0, "seed": 0,
 }  # fmt: skip
-UNDRIVEN = {"steps": 8, "context": 4, "fresh_above": 0.0}  # what nothing leads has to find its way by itself
+UNDRIVEN = {"frames_per_window": 8, "steps": 8, "context": 4, "fresh_above": 0.0}  # nothing says what comes next
 
 
 def stream(
@@ -66,7 +66,7 @@ def stream(
     fps: Annotated[str | None, typer.Option(help="Frames per second, as 24 or 30000/1001; 24, or the state's.")] = None,
     windows: Annotated[int | None, typer.Option(help="In the queue; 4, or the state's.")] = None,
     frames_per_window: Annotated[
-        int | None, typer.Option(help="Latent frames made at a time; 4, or the state's.")
+        int | None, typer.Option(help="Latent frames made at a time; 4, 8 without a drive, or the state's.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Calls of the model for those; 1, 8 without a drive, or the state's.")
