@@ -200,3 +200,10 @@ def test_places_are_checked_before_work_and_left_as_they_are(tmp_path: Path) -> 
 def test_a_folder_in_which_nothing_can_be_made_is_told() -> None:
     with pytest.raises(FileNotWritten, match=r"--out leads to /proc, where nothing can be made: .*; name another"):
         check_place("/proc/nope/a.mp4", "--out")
+
+
+def test_features_leave_a_file_of_that_name_with_part_alone(tmp_path: Path) -> None:
+    (tmp_path / "f.safetensors.part").write_text("mine")
+    FeatureWriter(tmp_path / "f.safetensors").discard()
+    assert (tmp_path / "f.safetensors.part").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["f.safetensors.part"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from legato.errors import FileNotWritten
 
-__all__ = ["check_folder", "check_place", "replacing_file", "replacing_folder", "write_whole"]
+__all__ = ["check_folder", "check_place", "hidden_beside", "replacing_file", "replacing_folder", "write_whole"]
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def replacing_file(path: str | Path) -> Iterator[Path]:
     place = Path(os.path.realpath(path))
     with _telling(path):
         place.parent.mkdir(parents=True, exist_ok=True)
-    part = _hidden(place)
+    part = hidden_beside(place)
     try:
         yield part
         with _telling(path):
@@ -57,7 +57,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     place = Path(os.path.realpath(path))
     if place.exists() and not place.is_dir():
         raise FileNotWritten(f"{path} is no folder, and one is to be written there; choose another name")
-    part = _hidden(place)
+    part = hidden_beside(place)
     with _telling(path):
         part.mkdir(parents=True)
     try:
@@ -128,7 +128,7 @@ def check_folder(path: str | Path, name: str) -> None:
         ) from error
 
 
-def _hidden(place: Path) -> Path:
+def hidden_beside(place: Path) -> Path:
     """A name beside a place that nothing else has."""
     return place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
 
@@ -138,7 +138,7 @@ def _take_place(part: Path, place: Path) -> None:
     if not place.exists():
         part.replace(place)
         return
-    old = _hidden(place)
+    old = hidden_beside(place)
     place.replace(old)
     try:
         part.replace(place)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from legato.errors import FileNotWritten
+from legato.files import hidden_beside
 from legato.reuse.encoder import Encoded
 
 __all__ = ["FeatureWriter"]
@@ -43,7 +44,7 @@ class FeatureWriter:
         if self.path.exists() and not self.path.is_file():
             raise FileNotWritten(f"{path} is no file; features begin with what is written last, so name a file")
         self._place = Path(os.path.realpath(path))
-        self._part = self._place.with_name(self._place.name + ".part")
+        self._part = hidden_beside(self._place)
         try:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._part.open("wb")
