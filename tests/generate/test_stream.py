@@ -149,6 +149,22 @@ def test_a_text_is_said_over_and_over_where_the_generator_knows_how() -> None:
     assert list(VideoStream(knows, ASK, WINDOW).frames(stream().begin(), 1))  # states are those of what was asked
 
 
+def test_a_text_said_over_and_over_begins_with_its_own_first_picture() -> None:
+    knows = replace(generator(text_bytes=16), words=("up", "down", "..."))
+    running = VideoStream(knows, ASK, WINDOW)
+    own = running.own_reference()
+    assert own is not None
+    assert own.pixels.shape == (1, 3, 16, 16)
+    assert torch.equal(own.pixels, running.own_reference().pixels)
+    other = VideoStream(knows, replace(ASK, seed=4), WINDOW).own_reference()
+    assert other is not None
+    assert not torch.equal(own.pixels, other.pixels)
+    first = next(iter(running.frames(running.begin(own)))).frame
+    assert first.time == 0
+    assert stream().own_reference() is None  # it says its text once
+    assert VideoStream(knows, replace(ASK, text=None), WINDOW).own_reference() is None
+
+
 def test_a_state_of_another_stream_is_refused(tmp_path: Path) -> None:
     state = stream().begin()
     for other in (replace(ASK, seed=4), replace(ASK, rate=Fraction(25))):

@@ -52,7 +52,10 @@ def stream(
             help="Seconds to wait for a live drive that stalls, then hold its picture; without end otherwise."
         ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(help="A picture, or a video to go on from at its times.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="A picture, or a video to go on from at its times; text alone begins with its own."),
+    ] = None,
     reference_pose: Annotated[
         Path | None, typer.Option(help="The reference's pose map: the drive is brought to its place and size.")
     ] = None,
@@ -166,8 +169,12 @@ def stream(
         else driver.drive(generator, float(chosen["fps"]), None if begun is None else begun.drive)
     )
     running = _stream(generator, begun, chosen, anew, leading)
-    start = begun or running.begin(None if reference is None else _reference(reference, generator, running))
     count = _count(seconds, frames, running.ask.rate)
+    start = begun
+    if start is None and reference is not None:
+        start = running.begin(_reference(reference, generator, running))
+    elif start is None:
+        start = running.begin(running.own_reference() if drive is None else None)
     session = Session(state, quiet, count, running.ask.rate)
     whole = session.run(running.frames(start, count), out, pipe)
     told = session.told() | {

@@ -32,6 +32,7 @@ from legato.video.frames import Frame, Frames
 __all__ = ["Made", "StreamAsk", "VideoStream", "VideoStreamState", "check_streams", "drive_side_px"]
 
 SAVED_AS = "legato stream 3"
+CLIP_FRAMES, CLIP_SECONDS = 24, 2.5  # of a clip in which a text is said once
 
 
 @dataclass(frozen=True)
@@ -332,6 +333,19 @@ class VideoStream:
         """A picture to begin from, at such a time that the first frame is shown at second 0."""
         rate, before = self.ask.rate, 1 + self.bridge_frames(1)
         return Frames(picture[None], torch.tensor([-before * rate.denominator]), 1 / (rate * rate.denominator))
+
+    def own_reference(self) -> Frames | None:
+        """The first picture of a clip in which the text is said once: a figure at rest, seen whole.
+
+        Without a reference, what a stream makes first is drawn amid a text said over and over, with nothing clean in
+        view. None where the text is not said so.
+        """
+        if self._told == self.ask:
+            return None
+        count = self.generator.latents.whole_frames(CLIP_FRAMES)
+        seconds = torch.linspace(0, CLIP_SECONDS, count, dtype=torch.float64)
+        clip = self.generator.sample(self.ask.clip(seconds[None]))
+        return self.reference(signal_to_pixels(clip)[0, 0].cpu())
 
     def driving_seconds(self, state: VideoStreamState, ticks: int = 1) -> Float64[Tensor, " time"]:
         """When the pictures are that lead the next windows: a latent frame stands at the mean time of its frames."""
