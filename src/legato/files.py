@@ -10,7 +10,15 @@ from pathlib import Path
 
 from legato.errors import FileNotWritten
 
-__all__ = ["check_folder", "check_place", "hidden_beside", "replacing_file", "replacing_folder", "write_whole"]
+__all__ = [
+    "check_folder",
+    "check_place",
+    "hidden_beside",
+    "identity",
+    "replacing_file",
+    "replacing_folder",
+    "write_whole",
+]
 
 
 @contextlib.contextmanager
@@ -131,6 +139,12 @@ def check_folder(path: str | Path, name: str) -> None:
 def hidden_beside(place: Path) -> Path:
     """A name beside a place that nothing else has."""
     return place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """The same for all names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _take_place(part: Path, place: Path) -> None:

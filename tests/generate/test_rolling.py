@@ -11,7 +11,7 @@ from legato.generate import VideoDiT
 from legato.generate.appearance import Appearance
 from legato.generate.objectives import FlowMatching
 from legato.generate.rolling import RollingState, RollingWindow, View
-from legato.generate.samplers import Denoiser, flow_step, fresh_step, noise_at
+from legato.generate.samplers import Denoiser, flow_step, noise_at
 
 SHAPE = (3, 8, 8)
 RATE = 24
@@ -99,11 +99,9 @@ def offline(
         both = [torch.cat([v[:, first], v[:, seen]], 1) if sinks else v[:, seen] for v in (x, matrix[None, now],
                 matrix[None, now + 1])]  # fmt: skip
         view = View(both[0], at - at[:, :1], known, led, driven & drive)
-        if rolling.fresh_above < 1:
-            fresh = torch.cat([torch.zeros(1, sinks, *SHAPE), noise_at(seconds[:, seen], SHAPE, [5], now + 1)], 1)
-            x[:, seen] = fresh_step(objective, told(view), *both, fresh, rolling.fresh_above)[:, sinks:]
-        else:
-            x[:, seen] = flow_step(objective, told(view), *both)[:, sinks:]
+        fresh = torch.cat([torch.zeros(1, sinks, *SHAPE), noise_at(seconds[:, seen], SHAPE, [5], now + 1)], 1)
+        step = (fresh, rolling.fresh_above) if rolling.fresh_above < 1 else ()
+        x[:, seen] = flow_step(objective, told(view), *both, *step)[:, sinks:]
     clean = max(0, ticks + 1 - rolling.windows) * rolling.frames_per_window
     return x[:, before : before + clean]
 

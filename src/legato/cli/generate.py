@@ -304,14 +304,14 @@ def time_base(shown: "Timeline") -> Fraction:
 def named_sampler(name: str | None, steps: int | None, objective: "Objective") -> "Sampler":
     """The sampler of that name."""
     from legato.generate.equilibrium import GradientDescent, Nesterov
+    from legato.generate.objectives import FlowMatching
     from legato.generate.samplers import DiffusersSampler, Euler, FieldDescent, Heun, default_sampler
 
-    if name is None:
+    if name is None or (name == "euler" and isinstance(objective, FlowMatching)):
         return default_sampler(objective, steps)
-    ways = {key: getattr(objective, key) for key in ("shift", "fresh_above") if hasattr(objective, key)}
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "euler": (Euler, ways),
-        "heun": (Heun, {"shift": ways.get("shift", 1.0)}),
+        "euler": (Euler, {}),
+        "heun": (Heun, {"shift": objective.shift if isinstance(objective, FlowMatching) else 1.0}),
         "ddim": (DiffusersSampler, {"name": "ddim"}),
         "ddpm": (DiffusersSampler, {"name": "ddpm"}),
         "dpm": (DiffusersSampler, {"name": "dpm"}),

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from legato.errors import BadArgument
-from legato.files import check_place, write_whole
+from legato.files import check_place, identity, write_whole
 
 __all__ = ["check_places", "check_spared", "tell", "write_json"]
 
@@ -63,9 +63,9 @@ def check_spared(read: Iterable[str | Path | None], written: Iterable[tuple[str,
     Raises:
         BadArgument: a place is a file that is read.
     """
-    sources = {_identity(path) for path in _files(read) if path.is_file()}
+    sources = {identity(path) for path in _files(read) if path.is_file()}
     for option, place in written:
-        if place is not None and place != Path("-") and place.is_file() and _identity(place) in sources:
+        if place is not None and place != Path("-") and place.is_file() and identity(place) in sources:
             raise BadArgument(f"{option} is {place}, a file that is read here; give it another name")
 
 
@@ -81,12 +81,6 @@ def _files(read: Iterable[str | Path | None]) -> Iterator[Path]:
         for name in MODEL_FILES:
             yield from path.glob(name)
             yield from path.glob(f"*/{name}")  # latents
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """The same for all names of one file."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
 
 
 def write_json(path: Path, numbers: Any) -> None:

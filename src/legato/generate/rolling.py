@@ -21,7 +21,7 @@ from legato.errors import BadArgument, StateMismatch, check_at_least
 from legato.files import write_whole
 from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
-from legato.generate.samplers import Denoiser, Euler, flow_step, fresh_step, noise_at
+from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
 
 __all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View", "load_values", "save_values"]
 
@@ -277,11 +277,8 @@ class RollingWindow:
         denoiser, x = telling(view), view.latents
         times = torch.cat([state.seconds, seconds], 1)
         for number, (before, after) in enumerate(itertools.pairwise(levels), state.ticks * self.steps + 1):
-            if self.fresh_above < 1:
-                fresh = self._fresh(state, times, number).to(x)
-                x = fresh_step(objective, denoiser, x, before, after, fresh, self.fresh_above)
-            else:
-                x = flow_step(objective, denoiser, x, before, after)
+            fresh = self._fresh(state, times, number).to(x) if self.fresh_above < 1 else None
+            x = flow_step(objective, denoiser, x, before, after, fresh, self.fresh_above)
         own = slice(len(state.kept), None)
         x, driven = x[:, own], view.driven[:, own]
         pictures = None if view.drive is None else view.drive[:, own]

@@ -121,29 +121,18 @@ def flow_step(
     x: Video,
     before: Float[Tensor, "batch time"],
     after: Float[Tensor, "batch time"],
-) -> Video:
-    """One Euler step from levels to lower levels, frame by frame: x + (after - before) v."""
-    velocity = objective.velocity(denoiser(x, before), x, before)
-    return x + framewise(after - before) * velocity
-
-
-def fresh_step(
-    objective: FlowMatching,
-    denoiser: Denoiser,
-    x: Video,
-    before: Float[Tensor, "batch time"],
-    after: Float[Tensor, "batch time"],
-    fresh: Video,
+    fresh: Video | None = None,
     above: float = 0.0,
 ) -> Video:
-    """The same step with as much fresh noise in the place of the old as leaves the mixture as noisy as it should be.
+    """One Euler step from levels to lower levels, frame by frame: x + (after - before) v.
 
-    Frames at level `above` or lower keep theirs.
-
-    What stays of the old noise is the ratio of the noise-to-signal ratios after and before, as in DDPM (Song et al.
-    2021, DDIM with eta 1).
+    Given fresh noise, frames at levels over `above` get as much of it in the place of theirs as leaves the mixture as
+    noisy as it should be: what stays of the old is the ratio of the noise-to-signal ratios after and before, as in DDPM
+    (Song et al. 2021, DDIM with eta 1).
     """
     velocity = objective.velocity(denoiser(x, before), x, before)
+    if fresh is None:
+        return x + framewise(after - before) * velocity
     clean, noise = x - framewise(before) * velocity, x + framewise(1 - before) * velocity
     ratio = after * (1 - before) / (before * (1 - after)).clamp_min(1e-6)
     stays = framewise(torch.where(before > above, ratio, 1.0))
@@ -179,8 +168,8 @@ class Euler(Sampler):
         flow = _flow(objective, self)
         x, levels = start.kept(start.noise), self.schedule()
         for number, (before, after) in enumerate(itertools.pairwise(levels), start=1):
-            step = (flow, denoiser, x, start.levels(before), start.levels(after))
-            x = start.kept(fresh_step(*step, start.fresh(number)) if before > self.fresh_above else flow_step(*step))
+            fresh = start.fresh(number) if before > self.fresh_above else None
+            x = start.kept(flow_step(flow, denoiser, x, start.levels(before), start.levels(after), fresh))
             yield x
 
 

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument, VideoError
+from legato.files import identity
 from legato.video.frames import Frame
 
 __all__ = ["check_numbered", "is_pattern", "left_out", "read_picture", "write_pictures"]
@@ -68,11 +69,11 @@ def check_numbered(pattern: str | Path, count: int, read: Iterable[str | Path] =
     pattern = Path(pattern)
     if not pattern.parent.is_dir():
         return
-    sources = {_identity(Path(path)) for path in read if Path(path).exists()}
+    sources = {identity(Path(path)) for path in read if Path(path).exists()}
     higher = []
     for path in pattern.parent.iterdir():
         number = _number(pattern.name, path.name)
-        if number is not None and path.exists() and _identity(path) in sources:
+        if number is not None and path.exists() and identity(path) in sources:
             raise BadArgument(
                 f"{pattern} takes the name of {path}, which is one of the pictures given; write to another folder"
             )
@@ -83,12 +84,6 @@ def check_numbered(pattern: str | Path, count: int, read: Iterable[str | Path] =
             f"{pattern.parent} has pictures up to {max(higher)[1]} from before, which would stay behind the new ones, "
             f"up to {pattern.name % (count - 1)}; delete those from {min(higher)[1]} on, or write to another folder"
         )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """The same for all names of one file."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
 
 
 def _number(pattern: str, name: str) -> int | None:
