@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from legato.errors import BadArgument
-from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching
+from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, framewise
 from legato.generate.samplers import (
     DiffusersSampler,
     Euler,
@@ -147,7 +147,7 @@ def test_diffusion_finds_a_known_clip(name: str, prediction: str) -> None:
     objective = Diffusion(prediction)  # type: ignore[arg-type]
 
     def model(x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        a, s = objective._parts(levels)
+        a, s = map(framewise, objective.shares(levels))
         epsilon = (x - a * CLEAN) / s
         return {"clean": CLEAN.expand_as(x), "epsilon": epsilon, "v": a * epsilon - s * CLEAN}[prediction]
 

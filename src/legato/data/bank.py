@@ -37,6 +37,9 @@ class Bank(Source):
         unknown: share of clips whose rate is hidden: their seconds count frames at 30 a second.
         scrambled: tell every clip the times of another, a control.
         drive: share of batches that have the bank's drive.
+        alike: share of batches, of those without drive, whose clips are all told the same, one class, text and even
+            interval, and that bring peers along.
+        peers: how many.
         seed: of what is drawn.
     """
 
@@ -48,6 +51,8 @@ class Bank(Source):
     unknown: float = 0.0
     scrambled: bool = False
     drive: float = 0.0
+    alike: float = 0.0
+    peers: int = 4096
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,6 +66,12 @@ class Bank(Source):
             raise BadArgument(f"strides are {self.strides}; expected whole numbers from 1 on, 1 among them")
         if self.drive and "drive" not in self._arrays:
             raise BadArgument(f"the bank {self.folder} has no drive; leave out data.drive, or write it with drive")
+        if not 0 <= self.alike <= 1 or self.peers < 1:
+            raise BadArgument(
+                f"alike is {self.alike} and peers {self.peers}; expected a share from 0 to 1, and 1 or more"
+            )
+        if self.alike and not len(self._alike[0]):
+            raise BadArgument(f"no two clips of {self.folder} are told the same; leave out data.alike")
 
     def __call__(self, number: int) -> ClipBatch:
         """See `Source`."""
@@ -69,33 +80,70 @@ class Bank(Source):
         length = int(numbers.choice(self.lengths))
         count = self.frames_per_batch // length
         driven = numbers.random() < self.drive
-        clips = numbers.integers(len(stored), size=count)
-        spare = stored.shape[1] - 1
-        fitting = [n for n in self.strides if n * (length - 1) <= spare]
-        strides = numbers.choice([max(fitting)] if self.whole and not driven else fitting, size=count)
-        free = spare - strides * (length - 1)
-        text = tuple(self._text[clip] for clip in clips)
-        anywhere = np.array([driven or not words for words in text])
-        starts = (numbers.random(count) * (free + 1)).astype(int) * anywhere
-        at = starts[:, None] + strides[:, None] * np.arange(length)
-        rows = clips[:, None]
-        seconds = torch.from_numpy(self._arrays["seconds"][rows, at])
+        peers = None
+        if self.alike and not driven and numbers.random() < self.alike:
+            same = self._told_as_another(numbers)
+            clips = numbers.choice(same, size=count)
+            strides = np.full(count, numbers.choice(self._fitting(length)))
+            others = numbers.choice(same, size=self.peers)
+            rows = others[:, None], self._stretches(numbers, others, length, strides[:1], driven)
+            peers = torch.from_numpy(stored[rows]).float()
+        else:
+            clips = numbers.integers(len(stored), size=count)
+            fitting = self._fitting(length)
+            strides = numbers.choice([max(fitting)] if self.whole and not driven else fitting, size=count)
+        at = self._stretches(numbers, clips, length, strides, driven)
+        rows = clips[:, None], at
+        seconds = torch.from_numpy(self._arrays["seconds"][rows])
         seconds = seconds - seconds[:, :1]
         known = torch.from_numpy(numbers.random(count) >= self.unknown)
         nominal = torch.arange(length, dtype=torch.float64) / NOMINAL_FPS
         told = seconds.roll(1, 0) if self.scrambled else seconds
         drive = None
         if driven:
-            drive = pixels_to_signal(torch.from_numpy(self._arrays["drive"][rows, at]))
+            drive = pixels_to_signal(torch.from_numpy(self._arrays["drive"][rows]))
         return ClipBatch(
-            torch.from_numpy(stored[rows, at]).float(),
+            torch.from_numpy(stored[rows]).float(),
             torch.where(known[:, None], told, nominal),
             known,
-            text,
+            tuple(self._text[clip] for clip in clips),
             torch.from_numpy(self._arrays["labels"][clips]),
             drive,
+            peers=peers,
             encoded=True,
         )
+
+    def _fitting(self, length: int) -> list[int]:
+        """Strides that leave clips so long."""
+        return [n for n in self.strides if n * (length - 1) < self._arrays["frames"].shape[1]]
+
+    def _stretches(
+        self, numbers: np.random.Generator, clips: np.ndarray, length: int, strides: np.ndarray, driven: bool
+    ) -> np.ndarray:
+        """Which frames to take of each clip, (clips, length)."""
+        free = self._arrays["frames"].shape[1] - 1 - strides * (length - 1)
+        anywhere = np.array([driven or not self._text[clip] for clip in clips])
+        starts = (numbers.random(len(clips)) * (free + 1)).astype(int) * anywhere
+        at: np.ndarray = starts[:, None] + strides[:, None] * np.arange(length)
+        return at
+
+    def _told_as_another(self, numbers: np.random.Generator) -> np.ndarray:
+        """All clips that are told the same as one of those that share it with another."""
+        clips, group = self._alike
+        same: np.ndarray = clips[group == group[numbers.integers(len(group))]]
+        return same
+
+    @cached_property
+    def _alike(self) -> tuple[np.ndarray, np.ndarray]:
+        """Evenly timed clips that others share class, text and interval with, and the number of each one's group."""
+        intervals = np.diff(self._arrays["seconds"], axis=1)
+        even = np.flatnonzero(np.ptp(intervals, axis=1) < 1e-6)
+        texts = np.unique(self._text, return_inverse=True)[1]
+        told = np.stack([self._arrays["labels"][even], texts[even], (intervals[even, 0] * 1e6).round()], -1)
+        _, group, sizes = np.unique(told, axis=0, return_inverse=True, return_counts=True)
+        group = group.reshape(-1)
+        shared = sizes[group] > 1
+        return even[shared], group[shared]
 
     @property
     def side_px(self) -> int:  # type: ignore[override]

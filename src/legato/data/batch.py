@@ -28,6 +28,8 @@ class ClipBatch:
         paths: the files, where clips come from files.
         failures: videos that were drawn but could not be read, and had others drawn in their place.
         encoded: whether `frames` are latents already.
+        peers: other clips that are told the same as every one of these, where all of these are told the same; None
+            where they are not.
     """
 
     frames: Float32[Tensor, "batch time channels height width"]
@@ -39,6 +41,7 @@ class ClipBatch:
     paths: tuple[Path, ...] = ()
     failures: tuple[Any, ...] = ()
     encoded: bool = False
+    peers: Float32[Tensor, "peers time channels height width"] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -164,7 +164,7 @@ def step_loss(
     def say(x: Tensor, told: dict[str, Tensor]) -> Tensor:
         return said(x, told, teacher or model)
 
-    task = objective.task(clean, batch.seconds, levels, known, numbers, say)
+    task = objective.task(clean, batch.seconds, levels, known, numbers, say, batch.peers)
     motion = None
     if motion_weight:
         noise = task.told.get("noise")

@@ -25,6 +25,7 @@ __all__ = [
     "NoiseObjective",
     "Objective",
     "Task",
+    "best_guess",
     "framewise",
     "masked_mean",
     "random_known",
@@ -34,6 +35,7 @@ __all__ = [
 Video = Float[Tensor, "batch time channels height width"]
 Noise = Float[Tensor, "batch time"]
 Seconds = Float64[Tensor, "batch time"]
+Peers = Float[Tensor, "peers time channels height width"]
 Say = Callable[[Video, dict[str, Tensor]], Video]
 """What the model says of frames, told more than the batch's own conditions."""
 
@@ -113,7 +115,14 @@ class Objective(ABC):
 
     @abstractmethod
     def task(
-        self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
+        self,
+        clean: Video,
+        seconds: Seconds,
+        levels: NoiseLevels,
+        known: float,
+        numbers: torch.Generator,
+        say: Say,
+        peers: Peers | None = None,
     ) -> Task:
         """A task drawn at random.
 
@@ -124,6 +133,7 @@ class Objective(ABC):
             known: share of clips some of whose frames are given.
             numbers: what is drawn from, on the CPU.
             say: asks the model itself, without gradients.
+            peers: other clips that the model could be told the same of, where all of these are told the same.
         """
 
     @abstractmethod
@@ -134,22 +144,34 @@ class Objective(ABC):
 class NoiseObjective(Objective):
     """An objective that mixes clean clips with noise."""
 
-    @abstractmethod
+    def shares(self, noise: Noise) -> tuple[Noise, Noise]:
+        """How much of the clean clip and how much unit noise are mixed at the levels."""
+        return 1 - noise, noise
+
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """The mixture of clean clip and unit noise at the levels."""
+        a, s = self.shares(noise)
+        return framewise(a) * clean + framewise(s) * epsilon
 
     @abstractmethod
     def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
-        """What the model should say."""
+        """What the model should say; linear in clean clip and noise."""
 
     def weight(self, noise: Noise) -> Noise:
         """Of each frame's mean square error, by its level."""
         return torch.ones_like(noise)
 
     def task(
-        self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
+        self,
+        clean: Video,
+        seconds: Seconds,
+        levels: NoiseLevels,
+        known: float,
+        numbers: torch.Generator,
+        say: Say,
+        peers: Peers | None = None,
     ) -> Task:
-        """See `Objective`."""
+        """See `Objective`; with peers the target is that of the best guess (Xu et al. 2023, "Stable target field")."""
         b, t = seconds.shape
         noise = random_levels(levels, b, t, numbers)
         if self.hidden:  # one level for a clip
@@ -161,7 +183,31 @@ class NoiseObjective(Objective):
         told = {} if self.hidden else {"noise": torch.where(given, 0.0, noise)}
         if known:
             told["known"] = given
-        return Task(x, told, ~given, self.target(clean, epsilon, noise), self.weight(noise))
+        target = self.target(clean, epsilon, noise)
+        if peers is not None:
+            a, s = self.shares(noise)
+            guess = best_guess(x, torch.cat([clean, peers]), a, s)
+            implied = (x - framewise(a) * guess) / framewise(s).clamp_min(1e-3)
+            pinned = given.any(1)[:, None, None, None, None]  # its peers have other frames there
+            target = torch.where(pinned, target, self.target(guess, implied, noise))
+        return Task(x, told, ~given, target, self.weight(noise))
+
+
+def best_guess(x: Video, clips: Peers, a: Noise, s: Noise) -> Video:
+    """The mean of what could be under the noise, each clip counted by how likely it makes what is seen.
+
+    Args:
+        x: a times one of the clips plus s times unit noise.
+        clips: drawn from what could be.
+        a: share of the clean clip in each frame.
+        s: of the noise.
+    """
+    s = s.clamp_min(1e-3)
+    clear = framewise(a / s.square())
+    seen = (clear * x).flatten(1) @ clips.flatten(1).T
+    sizes = clips.square().flatten(2).sum(2)
+    likely = (seen - 0.5 * (a / s).square() @ sizes.T).softmax(1)
+    return (likely @ clips.flatten(1)).view_as(x)
 
 
 @dataclass(frozen=True)
@@ -189,11 +235,6 @@ class FlowMatching(NoiseObjective):
             raise BadArgument(f"objective.shift is {self.shift}; expected more than 0, 1 for even steps")
         if not 0 <= self.fresh_above <= 1:
             raise BadArgument(f"objective.fresh_above is {self.fresh_above}; expected a level from 0 to 1, 1 for never")
-
-    def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
-        """See `Objective`."""
-        level = framewise(noise)
-        return (1 - level) * clean + level * epsilon
 
     def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `NoiseObjective`."""
@@ -253,30 +294,29 @@ class Diffusion(NoiseObjective):
         alphas: Tensor = scheduler.alphas_cumprod
         return alphas
 
-    def _parts(self, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Share of the clean clip and of the noise at the levels."""
+    def shares(self, noise: Noise) -> tuple[Noise, Noise]:
+        """See `NoiseObjective`."""
         alphas = self._alphas.to(noise.device)[(999 * noise).round().long()]
-        return framewise(alphas.sqrt()), framewise((1 - alphas).sqrt())
+        return alphas.sqrt(), (1 - alphas).sqrt()
 
     def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `Objective`; frames of level 0 stay clean."""
-        a, s = self._parts(noise)
-        return torch.where(framewise(noise) > 0, a * clean + s * epsilon, clean)
+        return torch.where(framewise(noise) > 0, super().noised(clean, epsilon, noise), clean)
 
     def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `NoiseObjective`."""
-        a, s = self._parts(noise)
+        a, s = map(framewise, self.shares(noise))
         return {"epsilon": epsilon, "v": a * epsilon - s * clean, "clean": clean}[self.prediction]
 
     def weight(self, noise: Noise) -> Noise:
         """See `NoiseObjective`; the clean prediction is weighted like v."""
         if self.prediction == "clean":
-            return 1 / self._parts(noise)[1].flatten(1).clamp_min(0.1).square()
+            return 1 / self.shares(noise)[1].clamp_min(0.1).square()
         return super().weight(noise)
 
     def clean(self, output: Video, x: Video, noise: Noise) -> Video:
         """See `Objective`."""
-        a, s = self._parts(noise)
+        a, s = map(framewise, self.shares(noise))
         if self.prediction == "epsilon":
             return (x - s * output) / a.clamp_min(1e-3)
         return a * x - s * output if self.prediction == "v" else output
@@ -293,11 +333,6 @@ class Equilibrium(NoiseObjective):
     matching: EquilibriumMatching = field(default_factory=EquilibriumMatching)
 
     hidden = True
-
-    def noised(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
-        """See `Objective`."""
-        level = framewise(noise)
-        return (1 - level) * clean + level * epsilon
 
     def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `NoiseObjective`."""

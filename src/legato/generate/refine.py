@@ -16,7 +16,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.generate.corrupt import Bisection, Corruption, FrameLevels, RandomNested, UniformStrides
-from legato.generate.objectives import NoiseLevels, Objective, Say, Task, framewise
+from legato.generate.objectives import NoiseLevels, Objective, Peers, Say, Task, framewise
 from legato.motion.between_features import filled_linearly
 
 __all__ = ["Refinement", "keyframe_content", "random_keyframes", "with_detail"]
@@ -88,10 +88,17 @@ class Refinement(Objective):
         return Bisection(self.count)
 
     def task(
-        self, clean: Video, seconds: Seconds, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say
+        self,
+        clean: Video,
+        seconds: Seconds,
+        levels: NoiseLevels,
+        known: float,
+        numbers: torch.Generator,
+        say: Say,
+        peers: Peers | None = None,
     ) -> Task:
-        """See `Objective`; noise levels and given frames are its own."""
-        del levels, known
+        """See `Objective`; noise levels and given frames are its own, and it guesses nothing from noise."""
+        del levels, known, peers
         b, t = seconds.shape
         given = random_keyframes(b, t, self.fewest, self.most, numbers).to(clean.device)
         masks = self.levels(numbers).masks(given)
