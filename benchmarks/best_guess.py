@@ -25,7 +25,7 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal
 from legato.data.physics import KINDS, random_trial
 from legato.generate import VideoGenerator
-from legato.generate.objectives import FlowMatching
+from legato.generate.objectives import FlowMatching, likely
 
 LEVELS = (0.5, 0.8, 0.88, 0.92, 0.95, 0.97, 0.985)
 FRAMES = 16
@@ -40,14 +40,6 @@ def rendered(generator: VideoGenerator, kind: str, rate: float, seeds: range) ->
         pixels = trial.render(seconds, generator.height, generator.width)
         clips.append(generator.latents.encode(pixels_to_signal(pixels)[None])[0])
     return torch.stack(clips)
-
-
-def best_guess(x: Tensor, clips: Tensor, level: float) -> tuple[Tensor, float]:
-    """The posterior mean of x = (1 - level) clean + level noise over the clips, and how many of them count."""
-    flat, seen = clips.flatten(1), x.flatten(1)
-    clear = (1 - level) / level**2
-    shares = (clear * seen @ flat.T - 0.5 * clear * (1 - level) * flat.square().sum(1)).softmax(1)
-    return (shares @ flat).view_as(x), float((1 / shares.square().sum(1)).median())
 
 
 def judged(said: Tensor, true: Tensor) -> dict[str, float]:
@@ -85,7 +77,9 @@ def main() -> None:
         noise = torch.full((args.count, FRAMES), level)
         x = objective.noised(true, epsilon, noise)
         said = objective.clean(generator.model(x, noise=noise, **told), x, noise)
-        guess, alike = best_guess(x, clips, level)
+        shares = likely(x, clips, *objective.shares(noise))
+        guess = (shares @ clips.flatten(1)).view_as(x)
+        alike = float((1 / shares.square().sum(1)).median())
         row = {"alike": alike, "model": judged(said, true), "best": judged(guess, true)}
         cells = (f"{row[who][key]:.3f}" for key in ("error", "explained", "slow") for who in ("model", "best"))
         table.add_row(f"{level:g}", f"{alike:.0f}", *cells)

@@ -104,6 +104,28 @@ def test_clips_with_text_begin_where_the_sentence_begins(puppets: str) -> None:
     assert Bank(puppets, 60, (4,)).words == Puppets().words
 
 
+def test_clips_with_peers_are_told_the_same_and_so_are_those(physics: str) -> None:
+    bank = Bank(physics, 40, (4, 8), (1, 2), alike=0.7, peers=50)
+    stored = torch.cat([PHYSICS(number).frames for number in range(3)])
+    labels = torch.cat([PHYSICS(number).labels for number in range(3)])
+    alone = 0
+    for number in range(12):
+        batch = bank(number)
+        if batch.peers is None:
+            alone += 1
+            continue
+        assert bool((batch.labels == batch.labels[0]).all())
+        torch.testing.assert_close(batch.seconds, batch.seconds[:1].expand_as(batch.seconds))
+        intervals = batch.seconds[0].diff()
+        torch.testing.assert_close(intervals, intervals[:1].expand_as(intervals))
+        assert batch.peers.shape == (50, *batch.frames.shape[1:])
+        for peer in batch.peers[:10]:  # each is a stretch of a clip of the same class
+            apart = (stored[:, :, None] - peer).abs().amax((3, 4, 5))
+            assert bool((labels[(apart < 1e-3).any(1).all(1)] == batch.labels[0]).any())
+    assert 0 < alone < 12
+    torch.testing.assert_close(bank(3).frames, bank(3).frames)
+
+
 def test_wrong_banks_are_refused(physics: str, tmp_path: Path) -> None:
     with pytest.raises(BadArgument, match="there is no bank"):
         Bank(str(tmp_path))
@@ -113,13 +135,18 @@ def test_wrong_banks_are_refused(physics: str, tmp_path: Path) -> None:
         Bank(physics, lengths=(8,), strides=(2,))
     with pytest.raises(BadArgument, match="no drive"):
         Bank(physics, lengths=(8,), drive=0.5)
+    with pytest.raises(BadArgument, match="share from 0 to 1"):
+        Bank(physics, lengths=(8,), alike=1.5)
+    write_bank(Physics(16, 24, (12,), uneven=1.0, unknown=0.0), Pixels().encode, tmp_path / "apart", 2)
+    with pytest.raises(BadArgument, match="no two clips"):
+        Bank(str(tmp_path / "apart"), lengths=(8,), alike=0.5)
     with pytest.raises(BadArgument, match="exists"):
         write_bank(PHYSICS, Pixels().encode, Path(physics), 1)
     with pytest.raises(BadArgument, match="hides the rate"):
         write_bank(Physics(16, 32, (8,), unknown=1.0), Pixels().encode, tmp_path / "hidden", 1)
     with pytest.raises(BadArgument, match="differ in shape"):
         write_bank(Physics(16, 32, (8, 16), unknown=0.0), Pixels().encode, tmp_path / "uneven", 8)
-    assert not list(tmp_path.glob("*/bank.json"))
+    assert [path.parent.name for path in tmp_path.glob("*/bank.json")] == ["apart"]
 
 
 def test_a_bank_leaves_what_lies_beside_it_alone(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from legato.generate.objectives import (
     FlowMatching,
     NoiseLevels,
     NoiseObjective,
+    best_guess,
+    framewise,
     masked_mean,
     random_levels,
 )
@@ -103,6 +105,46 @@ def test_diffusion_adds_noise_as_diffusers_does() -> None:
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     expected = scheduler.add_noise(clean, epsilon, (999 * noise[:, 0]).round().long())
     torch.testing.assert_close(Diffusion().noised(clean, epsilon, noise), expected)
+
+
+def test_the_best_guess_of_normal_clips_is_the_one_in_the_books() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    clips = torch.randn(20_000, 2, 1, 1, 1, generator=numbers)
+    a, s = torch.tensor([[0.3, 0.5]]), torch.tensor([[0.7, 0.8]])
+    x = torch.tensor([0.8, -0.6]).view(1, 2, 1, 1, 1)
+    guess = best_guess(x, clips, a, s)
+    expected = framewise(a / (a.square() + s.square())) * x  # of a unit normal prior
+    torch.testing.assert_close(guess, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("objective", ALL, ids=str)
+def test_peers_make_the_target_the_mean_of_what_could_be(objective: NoiseObjective) -> None:
+    """By Bayes' rule, written out for each clip; a clip that is given in part is alone with its own frames."""
+    numbers = torch.Generator().manual_seed(3)
+    clean, peers = (0.2 * torch.randn(n, 4, 1, 2, 2, generator=numbers) for n in (6, 30))
+    seconds = torch.arange(4, dtype=torch.float64).expand(6, 4) / 30
+    asked = (seconds, NoiseLevels(0.0, 1.0, mean=1.5, std=0.5), 0.5)
+    say = lambda x, told: x  # noqa: E731 - asks nothing
+    numbers = torch.Generator()
+    alone = objective.task(clean, *asked, numbers.manual_seed(4), say)
+    task = objective.task(clean, *asked, numbers.manual_seed(4), say, peers)
+    torch.testing.assert_close(task.x, alone.x)
+    pinned = ~task.counts.all(1)
+    assert 0 < pinned.sum() < 6
+    torch.testing.assert_close(task.target[pinned], alone.target[pinned])
+    if objective.hidden:
+        return  # its levels are not told
+    noise = task.told["noise"]
+    a, s = objective.shares(noise)
+    for number in (~pinned).nonzero().flatten().tolist():
+        spread = framewise(s[number, None])[0]
+        all_of_them = torch.cat([clean, peers])
+        normal = torch.distributions.Normal(framewise(a[number, None])[0] * all_of_them, spread)
+        shares = normal.log_prob(task.x[number]).double().flatten(1).sum(1).softmax(0).float()
+        assert shares.max() < 0.99  # else nothing is averaged
+        mean = torch.einsum("n,n...->...", shares, all_of_them)
+        said = objective.clean(task.target[number, None], task.x[number, None], noise[number, None])[0]
+        torch.testing.assert_close(said, mean, atol=2e-3, rtol=1e-3)
 
 
 def test_levels_mix_as_asked() -> None:

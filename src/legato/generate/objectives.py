@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "best_guess",
     "framewise",
+    "likely",
     "masked_mean",
     "random_known",
     "random_levels",
@@ -202,12 +203,15 @@ def best_guess(x: Video, clips: Peers, a: Noise, s: Noise) -> Video:
         a: share of the clean clip in each frame.
         s: of the noise.
     """
+    return (likely(x, clips, a, s) @ clips.flatten(1)).view_as(x)
+
+
+def likely(x: Video, clips: Peers, a: Noise, s: Noise) -> Float[Tensor, "batch peers"]:
+    """How likely each clip is the one under the noise, out of all; see `best_guess`."""
     s = s.clamp_min(1e-3)
-    clear = framewise(a / s.square())
-    seen = (clear * x).flatten(1) @ clips.flatten(1).T
+    seen = (framewise(a / s.square()) * x).flatten(1) @ clips.flatten(1).T
     sizes = clips.square().flatten(2).sum(2)
-    likely = (seen - 0.5 * (a / s).square() @ sizes.T).softmax(1)
-    return (likely @ clips.flatten(1)).view_as(x)
+    return (seen - 0.5 * (a / s).square() @ sizes.T).softmax(1)
 
 
 @dataclass(frozen=True)
