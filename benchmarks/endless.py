@@ -27,7 +27,8 @@ from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive
 from legato.generate.latents import DiffusersLatents, Latents, TinyAutoencoder
 from legato.generate.rolling import RollingWindow
-from legato.generate.stream import StreamAsk, VideoStream
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk
 
 SIDE_PX = 16
 EARLY_FRAMES = 100

@@ -27,7 +27,8 @@ from legato.generate import VideoGenerator, stream
 from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive
 from legato.generate.rolling import RollingWindow
-from legato.generate.stream import StreamAsk, VideoStream, drive_side_px
+from legato.generate.stream import VideoStream, drive_side_px
+from legato.generate.stream_state import StreamAsk
 
 PARTS = ("denoiser", "decoding", "rest")
 

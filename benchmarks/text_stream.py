@@ -27,7 +27,8 @@ from legato.data.vocabulary import VOCABULARY
 from legato.generate import VideoGenerator
 from legato.generate.appearance import Appearance
 from legato.generate.rolling import RollingWindow
-from legato.generate.stream import StreamAsk, VideoStream
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk
 
 RATE, SIDE_PX = 24, 64
 NEAR = 0.07  # of the frame: so near to where they hung do hands rest

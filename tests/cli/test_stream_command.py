@@ -25,7 +25,8 @@ from legato.generate import VideoGenerator
 from legato.generate.appearance import Appearance
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.rolling import RollingWindow
-from legato.generate.stream import StreamAsk, VideoStream
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk
 from legato.video import open_video
 from tests.generate.test_causal import generator as strided_generator
 from tests.generate.test_latents import wan_vae

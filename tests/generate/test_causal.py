@@ -18,7 +18,8 @@ from legato.generate.driving import Drive
 from legato.generate.latents import DiffusersLatents
 from legato.generate.rolling import RollingWindow
 from legato.generate.strategies import AllAtOnce, LongAsk, SlidingWindow, Streaming
-from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk, VideoStreamState
 from legato.video import Frames
 from tests.generate.test_latents import wan_vae
 

@@ -14,7 +14,8 @@ from legato.generate.generator import Ask
 from legato.generate.latents import Pixels
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import DiffusersSampler
-from legato.generate.stream import StreamAsk, VideoStream
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk
 
 RATE = 16.0
 

@@ -11,7 +11,7 @@ from legato.generate import Ask
 from legato.generate.driving import Drive
 from legato.generate.fusion import FusedWindows, fused, window_weights
 from legato.generate.strategies import LongAsk
-from legato.generate.stream import StreamAsk
+from legato.generate.stream_state import StreamAsk
 from tests.generate.test_stream import GENERATOR, generator, pictures
 
 ASK = StreamAsk(Fraction(24), seed=3, text="up down")

@@ -17,7 +17,8 @@ from legato.generate.driving import Drive
 from legato.generate.objectives import Equilibrium
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import noise_at
-from legato.generate.stream import StreamAsk, VideoStream
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk
 
 NUMBERS = torch.Generator().manual_seed(0)
 SECONDS = torch.tensor([[0.0, 0.1, 0.3], [0.0, 0.05, 0.1]], dtype=torch.float64)

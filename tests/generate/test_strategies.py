@@ -26,7 +26,7 @@ from legato.generate.strategies import (
     Strategy,
     Streaming,
 )
-from legato.generate.stream import StreamAsk
+from legato.generate.stream_state import StreamAsk
 from tests.generate.test_stream import GENERATOR, pictures
 
 ASK = StreamAsk(Fraction(24), seed=3, text="up down")

@@ -17,7 +17,8 @@ from legato.generate import Diffusion, Equilibrium, FlowMatching, VideoDiT, Vide
 from legato.generate.driving import Drive
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.rolling import RollingWindow
-from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk, VideoStreamState
 from legato.video import Frames
 
 ASK = StreamAsk(Fraction(24), seed=3, text="up down")

@@ -13,7 +13,8 @@ from legato.errors import BadArgument, check_at_least, check_finite
 if TYPE_CHECKING:
     from legato.generate.driving import Drive
     from legato.generate.generator import VideoGenerator
-    from legato.generate.stream import VideoStream, VideoStreamState
+    from legato.generate.stream import VideoStream
+    from legato.generate.stream_state import VideoStreamState
     from legato.video import Frames
 
 __all__ = ["stream"]
@@ -108,7 +109,7 @@ def stream(
     from legato.cli.driver import Driver
     from legato.cli.stream_session import Session
     from legato.generate.generator import VideoGenerator
-    from legato.generate.stream import VideoStreamState
+    from legato.generate.stream_state import VideoStreamState
     from legato.video.pipe import PIPE_FORMATS
 
     if sum((seconds is not None, frames is not None, forever)) != 1:
@@ -271,7 +272,8 @@ def _stream(
 
     from legato.generate.appearance import Appearance
     from legato.generate.rolling import RollingWindow
-    from legato.generate.stream import StreamAsk, VideoStream
+    from legato.generate.stream import VideoStream
+    from legato.generate.stream_state import StreamAsk
 
     if begun is None:
         ask = StreamAsk(chosen["fps"], seed=chosen["seed"])

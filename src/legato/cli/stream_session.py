@@ -11,7 +11,8 @@ from legato.errors import LegatoError
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from legato.generate.stream import Made, VideoStreamState
+    from legato.generate.stream import Made
+    from legato.generate.stream_state import VideoStreamState
     from legato.video import Frame
 
 __all__ = ["Session"]

@@ -19,7 +19,8 @@ from legato.generate.generator import VideoGenerator
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import Euler
 from legato.generate.shelf import Shelf
-from legato.generate.stream import StreamAsk, VideoStream, VideoStreamState
+from legato.generate.stream import VideoStream
+from legato.generate.stream_state import StreamAsk, VideoStreamState
 
 __all__ = ["AllAtOnce", "IndependentBatches", "LongAsk", "OverlappingBatches", "SlidingWindow", "Strategy", "Streaming"]
 

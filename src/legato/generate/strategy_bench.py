@@ -38,7 +38,8 @@ from legato.generate.strategies import (
     Strategy,
     Streaming,
 )
-from legato.generate.stream import StreamAsk, drive_side_px
+from legato.generate.stream import drive_side_px
+from legato.generate.stream_state import StreamAsk
 
 __all__ = ["WAYS", "BenchAsk", "PuppetJudge", "measured"]
 

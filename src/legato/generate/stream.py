@@ -7,9 +7,8 @@ for made in stream.frames(stream.begin(), count=240):
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,165 +16,21 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
-from legato.data.vocabulary import AGAIN
-from legato.errors import BadArgument, StateMismatch, check_finite
-from legato.generate.causal import CausalDecoder, DecoderState
+from legato.errors import BadArgument, StateMismatch
+from legato.generate.causal import CausalDecoder
 from legato.generate.driving import Drive, DriveState
-from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.generator import VideoGenerator
 from legato.generate.latents import DiffusersLatents
 from legato.generate.objectives import FlowMatching
 from legato.generate.refine import Refinement
-from legato.generate.rolling import RollingState, RollingWindow, View, load_values, save_values
+from legato.generate.rolling import RollingWindow, View
 from legato.generate.samplers import Denoiser
+from legato.generate.stream_state import StreamAsk, VideoStreamState
 from legato.video.frames import Frame, Frames
 
-__all__ = ["Made", "StreamAsk", "VideoStream", "VideoStreamState", "check_streams", "drive_side_px"]
+__all__ = ["Made", "VideoStream", "check_streams", "drive_side_px"]
 
-SAVED_AS = "legato stream 3"
 CLIP_FRAMES, CLIP_SECONDS = 24, 2.5  # of a clip in which a text is said once
-
-
-@dataclass(frozen=True)
-class StreamAsk:
-    """What to stream.
-
-    Attributes:
-        rate: frames per second.
-        seed: of the noise.
-        text: what is to be seen, or None; said over and over by generators that can, see `told`.
-        label: number of a class, or None.
-        guidance: see `Ask`.
-        drive_guidance: see `Ask`.
-
-    Raises:
-        BadArgument: the rate is not positive, or guidance is not finite.
-    """
-
-    rate: Fraction = Fraction(24)
-    seed: int = 0
-    text: str | None = None
-    label: int | None = None
-    guidance: float = 1.0
-    drive_guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise BadArgument(f"the rate is {float(self.rate):g} frames per second; expected more than 0")
-        check_finite(guidance=self.guidance, drive_guidance=self.drive_guidance)
-
-    def seconds(self, first: int, count: int) -> Float64[Tensor, " time"]:
-        """When frames are shown, by their numbers; those before the stream's first are negative."""
-        return torch.tensor([float(n / self.rate) for n in range(first, first + count)], dtype=torch.float64)
-
-    def told(self, generator: VideoGenerator) -> "StreamAsk":
-        """The same as the generator is told it: that the text is said over and over, where it knows what that means."""
-        if not self.text or AGAIN not in generator.words or self.text.endswith(AGAIN):
-            return self
-        return replace(self, text=f"{self.text} {AGAIN}")
-
-    def clip(self, seconds: Float64[Tensor, "1 time"], **conditions: Any) -> Ask:
-        """An ask for some of its frames.
-
-        Args:
-            seconds: of each.
-            conditions: what else an `Ask` has: drive, given frames.
-        """
-        return Ask(
-            seconds,
-            [self.seed],
-            text=None if self.text is None else (self.text,),
-            labels=None if self.label is None else torch.tensor([self.label]),
-            guidance=self.guidance,
-            drive_guidance=self.drive_guidance,
-            **conditions,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class VideoStreamState:
-    """Everything that a stream is: what was asked, the queue, the drive. A value of constant size.
-
-    Attributes:
-        ask: what is streamed.
-        window: the queue it goes through.
-        rolling: its state.
-        drive: what is kept of the drive; None without one, or before the first tick.
-        decoder: what the latents' decoder keeps; None where frames do not depend on each other, or before the first.
-        ready: frames that are made and not shown yet, fewer than a window's.
-        unseen: frames that are decoded next and not shown: of the bridge, and those gone on from that the decoder has
-            not given yet.
-        given: how many frames were gone on from; the first latent frame stands for one frame without any.
-        bridge: how many frames lie between those and the first that is shown.
-        shown: how many frames were.
-        start: time of the stream's first frame, exact.
-    """
-
-    ask: StreamAsk
-    window: RollingWindow
-    rolling: RollingState
-    drive: DriveState | None
-    decoder: DecoderState | None
-    ready: UInt8[Tensor, "ready 3 height width"]
-    unseen: int
-    given: int
-    bridge: int
-    shown: int
-    start: Fraction
-
-    @property
-    def time_base(self) -> Fraction:
-        """Of the frames' stamps."""
-        return Fraction(1, math.lcm(self.start.denominator, self.ask.rate.numerator))
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of its tensors."""
-        kept = [self.ready] + ([] if self.drive is None else [self.drive.pictures, self.drive.seconds])
-        decoder = 0 if self.decoder is None else self.decoder.nbytes
-        return self.rolling.nbytes + decoder + sum(tensor.untyped_storage().nbytes() for tensor in kept)
-
-    def save(self, path: str | Path) -> None:
-        """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
-        ask = asdict(self.ask) | {"rate": str(self.ask.rate)}
-        values = {
-            "kind": SAVED_AS,
-            "ask": ask,
-            "window": asdict(self.window),
-            "rolling": self.rolling.to("cpu").values,
-            "drive": None if self.drive is None else dict(vars(self.drive)),
-            "decoder": None if self.decoder is None else dict(vars(self.decoder.to("cpu"))),
-            "ready": self.ready.clone(),
-            "unseen": self.unseen,
-            "given": self.given,
-            "bridge": self.bridge,
-            "shown": self.shown,
-            "start": str(self.start),
-        }
-        save_values(path, values)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "VideoStreamState":
-        """Read what `save` wrote.
-
-        Raises:
-            BadArgument: the file is missing or holds something else.
-        """
-        values = load_values(path)
-        if values.get("kind") != SAVED_AS:
-            raise BadArgument(f"{path} is not the state of a stream that this legato can read")
-        return cls(
-            StreamAsk(**values["ask"] | {"rate": Fraction(values["ask"]["rate"])}),
-            RollingWindow.from_values(values["window"]),
-            RollingState.from_values(values["rolling"], path),
-            None if values["drive"] is None else DriveState.from_values(values["drive"]),
-            None if values["decoder"] is None else DecoderState(**values["decoder"]),
-            values["ready"],
-            values["unseen"],
-            values["given"],
-            values["bridge"],
-            values["shown"],
-            Fraction(values["start"]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
