@@ -34,7 +34,7 @@ PARTS = ("denoiser", "decoding", "rest")
 
 
 def driven_stream(
-    name: str, size: str | None, windows: int, frames_per_window: int, drive_guidance: float
+    name: str, size: str | None, windows: int, frames_per_window: int, steps: int, drive_guidance: float
 ) -> VideoStream:
     generator = enlarged(VideoGenerator.from_pretrained(name), size)
     channels = int(getattr(generator.model, "drive_channels", 0))
@@ -44,7 +44,7 @@ def driven_stream(
     if channels:
         ready = (torch.rand(64, channels, *drive_side_px(generator)) * 2 - 1).unbind()
         drive = Drive((number / 24, ready[number % len(ready)]) for number in itertools.count())
-    window = RollingWindow(windows, frames_per_window, context_frames=2, appearance=Appearance(1))
+    window = RollingWindow(windows, frames_per_window, steps, context_frames=2, appearance=Appearance(1))
     return VideoStream(generator, ask, window, drive)
 
 
@@ -87,12 +87,15 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SIZES))
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--frames-per-window", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1, help="calls of the denoiser a tick")
     parser.add_argument("--drive-guidance", type=float, default=2.0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    running = driven_stream(args.checkpoint, args.size, args.windows, args.frames_per_window, args.drive_guidance)
+    running = driven_stream(
+        args.checkpoint, args.size, args.windows, args.frames_per_window, args.steps, args.drive_guidance
+    )
     rows = spent_by_tick(running, args.frames)
     for name in PARTS:
         low, middle, high = statistics.quantiles([row[name] for row in rows], n=4)

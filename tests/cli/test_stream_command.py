@@ -22,10 +22,8 @@ from typer.testing import CliRunner
 from legato.cli.app import app, register
 from legato.errors import BadArgument, CorruptVideo, UnsupportedOutput
 from legato.generate import VideoGenerator
-from legato.generate.appearance import Appearance
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
-from legato.generate.rolling import RollingWindow
-from legato.generate.stream import VideoStream
+from legato.generate.stream import UNDRIVEN, VideoStream
 from legato.generate.stream_state import StreamAsk
 from legato.video import open_video
 from tests.generate.test_causal import generator as strided_generator
@@ -140,8 +138,10 @@ def test_latents_of_four_frames_stream_and_resume(tmp_path: Path) -> None:
 def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path: Path, make_clip) -> None:
     poses = make_clip("poses.mp4", 10, (48, 48))
     out = tmp_path / "out.mp4"
-    call("--checkpoint", checkpoint, "--drive", poses, "--drive-end", "end", "--forever", "--fps", 50, "--out", out)
+    common, ends = ("--checkpoint", checkpoint, "--drive", poses, "--out", out), ("--drive-end", "end", "--forever")
+    told = json.loads(call(*common, *ends, "--fps", 50, "--json", "-"))
     assert len(times(out)) == 19  # up to the last of ten pictures at 25 a second
+    assert (told["windows"], told["frames_per_window"], told["steps"], told["context_frames"]) == (6, 8, 1, 2)
     call("--checkpoint", checkpoint, "--drive", poses, "--frames", 40, "--drive-between", "linear", "--out", out)
     assert len(times(out)) == 40
     image = np.full((8, 8, 3), 40, dtype=np.uint8)
@@ -323,8 +323,7 @@ def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quiet
         piped = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(piped) == 9
     assert b"9 frames" in errors
-    window = RollingWindow(4, 8, 8, context_frames=4, appearance=Appearance(1), fresh_above=0.0)
-    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), window)
+    stream = VideoStream(VideoGenerator.from_pretrained(checkpoint), StreamAsk(), UNDRIVEN)
     made = [one.frame.pixels.numpy() for one in stream.frames(stream.begin(), 9)]
     assert max(apart(a.transpose(2, 0, 1), b) for a, b in zip(piped, made, strict=True)) < 2
     running = started("--checkpoint", checkpoint, "--forever", "--pipe", "rgb24", "--out", "-", "--state",

@@ -13,6 +13,7 @@ from legato.errors import BadArgument, check_at_least, check_finite
 if TYPE_CHECKING:
     from legato.generate.driving import Drive
     from legato.generate.generator import VideoGenerator
+    from legato.generate.rolling import RollingWindow
     from legato.generate.stream import VideoStream
     from legato.generate.stream_state import VideoStreamState
     from legato.video import Frames
@@ -21,12 +22,6 @@ __all__ = ["stream"]
 
 LEAST = {"windows": 1, "frames_per_window": 1, "steps": 1, "context": 0, "sink": 0, "keyframes": 0}
 BETWEEN, AT_END = ("nearest", "linear"), ("hold", "end")
-
-USUAL = {
-    "fps": Fraction(24), "windows": 4, "frames_per_window": 4, "steps": 1, "context": 0, "sink": 1, "keyframes": 0,
-    "novelty": 0.3, "fresh_above": 1.0, "seed": 0,
-}  # fmt: skip
-UNDRIVEN = {"frames_per_window": 8, "steps": 8, "context": 4, "fresh_above": 0.0}  # nothing says what comes next
 
 
 def stream(
@@ -68,15 +63,15 @@ def stream(
     frames: Annotated[int | None, typer.Option(help="How many frames to make, instead of --seconds.")] = None,
     forever: Annotated[bool, typer.Option("--forever", help="Until Ctrl-C or the end of the drive.")] = False,
     fps: Annotated[str | None, typer.Option(help="Frames per second, as 24 or 30000/1001; 24, or the state's.")] = None,
-    windows: Annotated[int | None, typer.Option(help="In the queue; 4, or the state's.")] = None,
+    windows: Annotated[int | None, typer.Option(help="In the queue; 6, 4 without a drive, or the state's.")] = None,
     frames_per_window: Annotated[
-        int | None, typer.Option(help="Latent frames made at a time; 4, 8 without a drive, or the state's.")
+        int | None, typer.Option(help="Latent frames made at a time; 8, or the state's.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Calls of the model for those; 1, 8 without a drive, or the state's.")
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Shown latent frames kept in view; 0, 4 without a drive, or the state's.")
+        int | None, typer.Option(help="Shown latent frames kept in view; 2, 4 without a drive, or the state's.")
     ] = None,
     sink: Annotated[
         int | None, typer.Option(help="First frames, or the reference's, kept in view for ever; 1, or the state's.")
@@ -109,6 +104,7 @@ def stream(
     from legato.cli.driver import Driver
     from legato.cli.stream_session import Session
     from legato.generate.generator import VideoGenerator
+    from legato.generate.stream import DRIVEN, UNDRIVEN
     from legato.generate.stream_state import VideoStreamState
     from legato.video.pipe import PIPE_FORMATS
 
@@ -134,7 +130,7 @@ def stream(
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
-        USUAL if drive is not None else USUAL | UNDRIVEN,
+        _values(Fraction(24), UNDRIVEN if drive is None else DRIVEN, 0),
         fps=None if fps is None else parse.parsed_rate(fps),
         windows=windows,
         frames_per_window=frames_per_window,
@@ -224,18 +220,7 @@ def _settings(
         raise BadArgument(f"--fresh-above is {fresh_above:g}; expected a level from 0 to 1, 1 for never")
     if begun is None:
         return {name: usual[name] if value is None else value for name, value in asked.items()}
-    has = {
-        "fps": begun.ask.rate,
-        "windows": begun.window.windows,
-        "frames_per_window": begun.window.frames_per_window,
-        "steps": begun.window.steps,
-        "context": begun.window.context_frames,
-        "sink": begun.window.appearance.sink_frames,
-        "keyframes": begun.window.appearance.keyframes,
-        "novelty": begun.window.appearance.novelty,
-        "fresh_above": begun.window.fresh_above,
-        "seed": begun.ask.seed,
-    }
+    has = _values(begun.ask.rate, begun.window, begun.ask.seed)
     for name, value in asked.items():
         if value is not None and value != has[name]:
             option = _option(name)
@@ -243,6 +228,22 @@ def _settings(
                 f"{option} is {float(value):g} and the saved stream's is {float(has[name]):g}; leave it out"
             )
     return has
+
+
+def _values(rate: Fraction, window: "RollingWindow", seed: int) -> dict[str, Any]:
+    """What the options say, by name."""
+    return {
+        "fps": rate,
+        "windows": window.windows,
+        "frames_per_window": window.frames_per_window,
+        "steps": window.steps,
+        "context": window.context_frames,
+        "sink": window.appearance.sink_frames,
+        "keyframes": window.appearance.keyframes,
+        "novelty": window.appearance.novelty,
+        "fresh_above": window.fresh_above,
+        "seed": seed,
+    }
 
 
 def _check_fits(begun: "VideoStreamState", generator: "VideoGenerator", checkpoint: str) -> None:

@@ -24,7 +24,6 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal
 from legato.data.puppets import Puppet, hand_positions, random_puppet
 from legato.errors import BadArgument
-from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive
 from legato.generate.fusion import FusedWindows
 from legato.generate.generator import VideoGenerator
@@ -38,7 +37,7 @@ from legato.generate.strategies import (
     Strategy,
     Streaming,
 )
-from legato.generate.stream import drive_side_px
+from legato.generate.stream import DRIVEN, drive_side_px
 from legato.generate.stream_state import StreamAsk
 
 __all__ = ["WAYS", "BenchAsk", "PuppetJudge", "measured"]
@@ -73,7 +72,7 @@ class BenchAsk:
     checkpoint: str
     way: str
     frames: int
-    window: RollingWindow = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1))  # noqa: RUF009 - immutable
+    window: RollingWindow = DRIVEN
     reference: bool = False
     driven: bool = True
     drive_guidance: float = 2.0

@@ -1,6 +1,6 @@
 """Endless video from a trained generator: a rolling window with text, drive and decoding, frame by frame.
 
-stream = VideoStream(generator, StreamAsk(rate=24, text="hello"), RollingWindow(windows=4, frames_per_window=4))
+stream = VideoStream(generator, StreamAsk(rate=24, text="hello"))
 for made in stream.frames(stream.begin(), count=240):
     show(made.frame)  # made.state goes on from here, also from a file and on another machine
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument, StateMismatch
+from legato.generate.appearance import Appearance
 from legato.generate.causal import CausalDecoder
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import VideoGenerator
@@ -28,8 +29,12 @@ from legato.generate.samplers import Denoiser
 from legato.generate.stream_state import StreamAsk, VideoStreamState
 from legato.video.frames import Frame, Frames
 
-__all__ = ["Made", "VideoStream", "check_streams", "drive_side_px"]
+__all__ = ["DRIVEN", "UNDRIVEN", "Made", "VideoStream", "check_streams", "drive_side_px"]
 
+DRIVEN = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1))
+"""The queue of a stream that is driven. With fewer windows or nothing clean in view seams are seen."""
+UNDRIVEN = RollingWindow(4, 8, 8, context_frames=4, appearance=Appearance(1), fresh_above=0.0)
+"""The queue of one that is not: nothing says what comes next but what is in view."""
 CLIP_FRAMES, CLIP_SECONDS = 24, 2.5  # of a clip in which a text is said once
 
 
@@ -49,7 +54,7 @@ class VideoStream:
     Args:
         generator: trained by flow matching with a noise level for each frame.
         ask: what to stream.
-        window: the queue.
+        window: the queue; `DRIVEN` or `UNDRIVEN` by default.
         drive: conditioning pictures, whose second 0 is the stream's first frame. With a bridge, the first frames that
             are made lie before that and are not shown.
 
@@ -66,7 +71,7 @@ class VideoStream:
     ) -> None:
         self.generator, self.ask, self.drive = generator, ask, drive
         self._told = ask.told(generator)
-        self.window = window or RollingWindow()
+        self.window = window or (UNDRIVEN if drive is None else DRIVEN)
         self._objective = check_streams(generator)
         if drive is not None:
             drive_side_px(generator)
