@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
@@ -444,11 +445,13 @@ def test_a_percent_of_the_speed_weighs_the_same_at_any_frame_rate(recipe: Path, 
     speeds = torch.tensor([0.5, 1.0, 1.5, 1.0]).repeat(2)[:, None]
     clips = (seconds.float() * speeds)[:, :, None, None, None].expand(8, 8, 3, 2, 2)
     weights = motion_weights(clips, seconds)
-    one_percent = weights * (0.01 * clips).var(1, correction=0).mean((1, 2, 3))
+    one_percent = weights[:, 0] * (0.01 * clips).var(1, correction=0).mean((1, 2, 3))
     assert float(one_percent[1] / one_percent[5]) == pytest.approx(1.0, rel=0.05)  # 16 times without weights
     faster = clips.clone()
     faster[0] *= 3
-    assert float(motion_weights(faster, seconds)[0] / weights[0]) > 1  # its own change does not make it count less
+    assert (
+        float(motion_weights(faster, seconds)[0, 0] / weights[0, 0]) > 1
+    )  # its own change does not make it count less
     assert bool(torch.isfinite(motion_weights(0 * clips, seconds)).all())
     assert bool(torch.isfinite(motion_weights(clips[:1], seconds[:1])).all())
     plain, relative = run(recipe, tmp_path / "a"), run(recipe, tmp_path / "b", "training.motion_weight=4")
@@ -474,7 +477,7 @@ def test_motion_counts_by_what_a_sampler_makes_of_its_error() -> None:
 
     levels, straight = (0.9, 0.5), sampled(2.0)
     lost = [level * (straight - sampled(level)) for level in levels]  # of errors of one size in what is said clean
-    weights = [float(motion_weights(line, seconds, torch.full((2,), level))[0]) for level in levels]
+    weights = [float(motion_weights(line, seconds, torch.full((2,), level))[0, 0]) for level in levels]
     assert weights[0] / weights[1] == pytest.approx((lost[0] / lost[1]) ** 2, rel=0.02)
 
 
@@ -491,7 +494,7 @@ def test_motion_that_is_too_slow_counts_as_often_as_asked_and_all_else_once() ->
     rest[0, :6] += 1.0  # and a constant
 
     def errors(error: torch.Tensor, motion: float | None) -> torch.Tensor:
-        weights = None if motion is None else torch.tensor([motion])
+        weights = None if motion is None else torch.full((1, 3), motion)
         return frame_errors(error[:, :, None, None, None], seconds, counts, weights)[counts]
 
     for part in slow:
@@ -500,6 +503,30 @@ def test_motion_that_is_too_slow_counts_as_often_as_asked_and_all_else_once() ->
         torch.testing.assert_close(errors(part + rest, 7.0).mean(), both.mean(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(errors(part + rest, 1.0).mean(), errors(part + rest, None).mean())
     torch.testing.assert_close(errors(rest, 7.0), errors(rest, None), rtol=1e-4, atol=1e-6)
+
+
+def test_a_slope_a_bend_and_a_turn_count_each_by_its_own_weight() -> None:
+    seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.5, 0.6]], dtype=torch.float64)
+    counts = torch.ones(1, 6, dtype=torch.bool)
+    fitted = np.linalg.qr(np.vander(seconds[0].numpy(), 4, increasing=True))[0]  # at right angles, degree by degree
+    weights = torch.tensor([[2.0, 3.0, 5.0]])
+    for degree in (1, 2, 3):
+        error = torch.from_numpy(fitted[:, degree]).float()[None, :, None, None, None]
+        once, counted = (frame_errors(error, seconds, counts, w) for w in (None, weights))
+        torch.testing.assert_close(counted, weights[0, degree - 1] * once, rtol=1e-4, atol=1e-6)
+
+
+def test_a_bend_weighs_the_same_at_any_frame_rate_too() -> None:
+    seconds = torch.arange(8.0, dtype=torch.float64)[None] / torch.tensor([[15.0], [24.0]]).repeat_interleave(4, 0)
+    bends = torch.tensor([2.0, 2.5, 3.0, 2.5]).repeat(2)[:, None]
+    clips = (0.5 * seconds.float().square() * bends)[:, :, None, None, None].expand(8, 8, 3, 2, 2)
+    line, bend, _ = motion_weights(clips, seconds).unbind(1)
+    at_rest = (clips - clips.mean(1, keepdim=True)).flatten(2)[:, :, 0].double().numpy()
+    bent = [np.square(at_rest[n] - np.polyval(np.polyfit(seconds[n], at_rest[n], 1), seconds[n])) for n in (1, 5)]
+    assert float(bend[1] * bent[0].mean()) == pytest.approx(
+        float(bend[5] * bent[1].mean()), rel=0.02
+    )  # 6.6 times without
+    assert float(bend[1] / line[1]) > 10  # a fall is a line most of all
 
 
 def test_times_may_vary_from_step_to_step(recipe: Path, tmp_path: Path) -> None:

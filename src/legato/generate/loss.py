@@ -12,7 +12,7 @@ from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
 from legato.generate.objectives import NoiseLevels, Objective, masked_mean
 
-__all__ = ["conditions_of", "dispersive_loss", "encoded", "frame_errors", "motion_weights", "step_loss"]
+__all__ = ["conditions_of", "dispersive_loss", "encoded", "frame_errors", "motion_weights", "slow_shapes", "step_loss"]
 
 MOTIONS = 10  # directions that a clip's motion is about even in: where from and where to, of a few things
 
@@ -32,12 +32,13 @@ def motion_weights(
     seconds: Float64[Tensor, "batch time"],
     noise: Float[Tensor, " batch"] | None = None,
     alike: float = 0.15,
-) -> Float[Tensor, " batch"]:
-    """How much more the motion of each clip should count, by how much the batch's others of about its span change.
+) -> Float[Tensor, "batch degrees"]:
+    """How much more each part of a clip's motion should count: its slope, its bend and its turn.
 
     Errors are squares of distances, and a percent of the speed is a distance that goes with the interval: high frame
-    rates hardly count without weights. A clip's own change has no part in its weight: clips that change less than they
-    could would be learned as what counts more, and motion would shrink.
+    rates hardly count without weights, and what bends there, as a fall does, with its square. So each part counts by
+    how much the batch's others of about a clip's span have of it. A clip's own change has no part in its weights: clips
+    that change less than they could would be learned as what counts more, and motion would shrink.
 
     What is wrong where there is much noise is grown by all steps that follow it: a direction in which clips differ
     s times as much as noise does is grown, from noise level l down, by 1 / sqrt((1 - l)^2 + (l / s)^2), as a
@@ -49,16 +50,20 @@ def motion_weights(
         noise: level that each clip is seen at; motion counts the same at all where it is None.
         alike: spans are alike whose logarithms differ by about so much.
     """
-    change = clean.float().var(1, correction=0).flatten(1).mean(1)
+    clean = clean.float().flatten(2)
+    change = clean.var(1, correction=0).mean()
+    shapes = slow_shapes(seconds, torch.ones_like(seconds, dtype=torch.bool)).to(clean)
+    parts = (torch.einsum("btk,btn->bkn", shapes, clean) / seconds.shape[1]).square().mean(2)
     span = (seconds[:, -1] - seconds[:, 0]).log()
     near = (-0.5 * ((span[:, None] - span) / alike).square()).exp().to(change)
-    near = (near + 1e-3).fill_diagonal_(1e-9)  # all others, where none is alike; itself, where there is no other
-    usual = (near @ change) / near.sum(1)
-    usual = usual.clamp_min(0.01 * change.mean()).clamp_min(1e-8)
-    weights = change.mean() / usual
+    near = (near + 1e-6).fill_diagonal_(1e-9)  # all others, where none is alike; itself, where there is no other
+    usual = (near @ parts) / near.sum(1, keepdim=True)
+    usual = usual.clamp_min(0.01 * change).clamp_min(1e-8)
+    weights = change / usual
     if noise is None:
         return weights
     spread = usual * clean[0].numel() / MOTIONS
+    noise = noise[:, None]
     return weights / ((1 - noise).square() + noise.square() / spread)
 
 
@@ -66,7 +71,7 @@ def frame_errors(
     error: Float[Tensor, "batch time channels height width"],
     seconds: Float64[Tensor, "batch time"],
     counts: Bool[Tensor, "batch time"],
-    motion: Float[Tensor, " batch"] | None = None,
+    motion: Float[Tensor, "batch degrees"] | None = None,
 ) -> Float[Tensor, "batch time"]:
     """Mean square error of each frame.
 
@@ -74,28 +79,33 @@ def frame_errors(
         error: of what was said.
         seconds: of each frame.
         counts: frames whose error counts.
-        motion: how often the slow part of a clip's errors counts: motion that is a tenth too slow is a hardly larger
-            error than none, and lies in that part.
+        motion: how often the slow parts of a clip's errors count: motion that is a tenth too slow is a hardly larger
+            error than none, and lies in those parts.
     """
     error = error.float()
     if motion is None:
         return error.square().mean((2, 3, 4))
-    slow = torch.einsum("bij,bj...->bi...", _slow_part(seconds, counts).to(error), error)
-    return (error - slow).square().mean((2, 3, 4)) + motion[:, None] * slow.square().mean((2, 3, 4))
+    shapes = slow_shapes(seconds, counts).to(error)
+    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    parts = torch.einsum("bt,btk,bt...->bk...", shares.to(error), shapes, error)
+    slow = torch.einsum("btk,bk...->bt...", shapes, parts)
+    weighed = torch.einsum("btk,bk,bk...->bt...", shapes, motion.sqrt(), parts)
+    return (error - slow).square().mean((2, 3, 4)) + weighed.square().mean((2, 3, 4))
 
 
-def _slow_part(
-    seconds: Float64[Tensor, "batch time"], counts: Bool[Tensor, "batch time"], degree: int = 3
-) -> Float64[Tensor, "batch at of"]:
-    """Projection of a clip's frames onto the polynomials of its seconds that have no mean: a slope, a bend, a turn."""
+def slow_shapes(
+    seconds: Float64[Tensor, "batch time"], counts: Bool[Tensor, "batch time"], degrees: int = 3
+) -> Float64[Tensor, "batch time degrees"]:
+    """Polynomials of a clip's seconds: a slope, a bend, a turn. Over the frames that count they have no mean, a mean
+    square of 1, and nothing in common."""
     shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).to(seconds)
     lever = seconds - (shares * seconds).sum(1, keepdim=True)
     lever = lever / lever.abs().amax(1, keepdim=True).clamp_min(1e-12)
-    powers = torch.stack([lever**n for n in range(1, degree + 1)], -1)
+    powers = torch.stack([lever**n for n in range(1, degrees + 1)], -1)
     powers = powers - (shares[:, :, None] * powers).sum(1, keepdim=True)
-    measured = (shares[:, :, None] * powers).mT
-    little = 1e-9 * torch.eye(degree, dtype=seconds.dtype, device=seconds.device)  # of few frames, all is slow
-    return powers @ torch.linalg.solve(measured @ powers + little, measured)
+    little = 1e-9 * torch.eye(degrees, dtype=seconds.dtype, device=seconds.device)  # few frames have no bend
+    common = torch.linalg.cholesky((shares[:, :, None] * powers).mT @ powers + little)
+    return torch.linalg.solve_triangular(common, powers.mT, upper=False).mT
 
 
 def encoded(batch: ClipBatch, generator: VideoGenerator) -> ClipBatch:
