@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
+from legato.files import replacing_file
+
 SIDE_PX = 224
 TEACHER_LAYER = 9
 TOKENS = 1 + (SIDE_PX // 14) ** 2
@@ -214,8 +216,8 @@ def train(args: argparse.Namespace) -> None:
     def save() -> None:
         parts = {"model": model, "averaged": averaged, "optimizer": optimizer}
         state = {name: part.state_dict() for name, part in parts.items()}
-        torch.save(state | {"generator": generator.get_state(), "step": step}, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
+        with replacing_file(path) as part:
+            torch.save(state | {"generator": generator.get_state(), "step": step}, part)
 
     started, last_saved, running = time.monotonic(), time.monotonic(), []
     while step < args.steps:

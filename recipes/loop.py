@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from legato.files import replacing_file
+
 
 def fit(
     model: nn.Module,
@@ -55,7 +57,6 @@ def fit(
             recent = figures[-every:]
             each = (time.monotonic() - begun) / (number + 1 - done)
             print(f"step {number + 1} {name} {sum(recent) / len(recent):.4f} {each:.2f} s/step", flush=True)
-            out.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(".part")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": number + 1}, part)
-            part.replace(kept)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": number + 1}
+            with replacing_file(kept) as part:
+                torch.save(state, part)

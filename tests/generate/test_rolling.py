@@ -11,7 +11,7 @@ from legato.generate import VideoDiT
 from legato.generate.appearance import Appearance
 from legato.generate.objectives import FlowMatching
 from legato.generate.rolling import RollingState, RollingWindow, View
-from legato.generate.samplers import Denoiser, flow_step, noise_at
+from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
 
 SHAPE = (3, 8, 8)
 RATE = 24
@@ -113,7 +113,7 @@ WINDOWS = [
     RollingWindow(1, 5, steps=3),
     RollingWindow(5, 1, context_frames=2),
     RollingWindow(2, 3, context_frames=7),
-    RollingWindow.shifted(3.0, windows=4, frames_per_window=2, steps=2, context_frames=1),
+    RollingWindow(4, 2, steps=2, context_frames=1, levels=tuple(Euler(8, shift=3.0).schedule())),
     RollingWindow(3, 2, levels=(1.0, 0.9, 0.3, 0.0)),
     RollingWindow(3, 2, context_frames=2, appearance=Appearance(2)),
     RollingWindow(2, 2, steps=2, appearance=Appearance(1)),

@@ -104,7 +104,7 @@ def test_every_way_but_fusion_takes_a_reference_and_it_counts(checkpoint: Path) 
 
 
 def test_an_ask_survives_json() -> None:
-    ask = BenchAsk("x", "streaming", 8, RollingWindow.shifted(3.0, windows=2))
+    ask = BenchAsk("x", "streaming", 8, RollingWindow(2, 4, levels=(1.0, 0.75, 0.0)))
     assert BenchAsk.from_values(json.loads(json.dumps(asdict(ask)))) == ask
 
 

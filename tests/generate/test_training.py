@@ -523,9 +523,8 @@ def test_a_bend_weighs_the_same_at_any_frame_rate_too() -> None:
     line, bend, _ = motion_weights(clips, seconds).unbind(1)
     at_rest = (clips - clips.mean(1, keepdim=True)).flatten(2)[:, :, 0].double().numpy()
     bent = [np.square(at_rest[n] - np.polyval(np.polyfit(seconds[n], at_rest[n], 1), seconds[n])) for n in (1, 5)]
-    assert float(bend[1] * bent[0].mean()) == pytest.approx(
-        float(bend[5] * bent[1].mean()), rel=0.02
-    )  # 6.6 times without
+    slow, fast = float(bend[1] * bent[0].mean()), float(bend[5] * bent[1].mean())
+    assert slow == pytest.approx(fast, rel=0.1)  # 6.6 times without weights
     assert float(bend[1] / line[1]) > 10  # a fall is a line most of all
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from legato.errors import BadArgument
+from legato.files import replacing_folder
 from legato.generate.generator import VideoGenerator
 from legato.generate.sharding import dealt_like, gathered
 
@@ -80,7 +81,6 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint, complete or not at all, and remove the oldest; all processes call it, one of them writes."""
     folder = out / f"step-{step:06d}"
-    part = out / f"unfinished-{step:06d}"
     state = gathered(
         {
             "model": generator.model.state_dict(),
@@ -95,10 +95,9 @@ def save_checkpoint(
     generator.trained = {**generator.trained, "steps": step}
     if not writes:
         return
-    generator.save_pretrained(part, half=False, weights=weights)
-    torch.save(state, part / STATE_NAME)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
+    with replacing_folder(folder) as part:
+        generator.save_pretrained(part, half=False, weights=weights)
+        torch.save(state, part / STATE_NAME)
     for old in _by_step(out)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -15,7 +15,14 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument
-from legato.generate.corrupt import Bisection, Corruption, FrameLevels, RandomNested, UniformStrides
+from legato.generate.corrupt import (
+    Bisection,
+    Corruption,
+    FrameLevels,
+    RandomNested,
+    UniformStrides,
+    replaced_proposals,
+)
 from legato.generate.objectives import NoiseLevels, Objective, Peers, Say, Task, framewise
 from legato.motion.between_features import filled_linearly
 
@@ -112,7 +119,7 @@ class Refinement(Objective):
         if last > 1 and float(torch.rand(1, generator=numbers)) < self.self_fed:
             coarse, noise = self.corrupted(clean, seconds, given, torch.full_like(level, last) / last, draw)
             made = self.clean(say(coarse, {"noise": noise, **always}), coarse, noise)
-            source = torch.where(framewise(given), clean, made)
+            source = replaced_proposals(clean, ~given, made, 1.0, numbers)
         x, noise = self.corrupted(source, seconds, kept, level / last, draw)
         return Task(
             x,

@@ -183,14 +183,6 @@ class RollingWindow:
             raise BadArgument(f"levels are {list(given)}; expected {count} numbers that fall from 1 to 0")
 
     @classmethod
-    def shifted(
-        cls, shift: float, *, windows: int = 4, frames_per_window: int = 4, steps: int = 1, context_frames: int = 0
-    ) -> "RollingWindow":
-        """A queue whose stairs are finer where there is much noise, see `Euler.shift`."""
-        levels = tuple(Euler(windows * steps, shift).schedule())
-        return cls(windows, frames_per_window, steps, context_frames, levels)
-
-    @classmethod
     def from_values(cls, values: dict[str, Any]) -> "RollingWindow":
         """Of the plain values that `dataclasses.asdict` gives, from a file or a pipe."""
         levels = values["levels"]

@@ -20,7 +20,6 @@ from legato.errors import BadArgument
 __all__ = [
     "consistency_error",
     "occluded",
-    "occluded_relative",
     "places_of",
     "resize_flow",
     "sampled",
@@ -28,7 +27,6 @@ __all__ = [
     "samples_inside",
     "splatted",
     "warp",
-    "warp_grid",
     "warp_tokens",
 ]
 
@@ -107,18 +105,6 @@ def warp_tokens(tokens: Float[Tensor, "batch tokens channels"], flow: Flow) -> F
     return warped
 
 
-def warp_grid(
-    tokens: Float[Tensor, "batch rows columns channels"], flow: Flow
-) -> Float[Tensor, "batch rows columns channels"]:
-    """As `warp`, for tokens laid out as a grid, channels last; flow in tokens.
-
-    Raises:
-        BadArgument: sizes or batches differ.
-    """
-    _check(flow, (tokens.shape[0], 2, *tokens.shape[1:3]))
-    return warp_tokens(tokens.flatten(1, 2), flow).reshape(tokens.shape)
-
-
 def splatted(
     values: Float[Tensor, "batch channels height width"], flow: Flow
 ) -> Float[Tensor, "batch channels height width"]:
@@ -186,24 +172,6 @@ def consistency_error(forward: Flow, backward: Flow) -> Float[Tensor, "batch hei
 def occluded(forward: Flow, backward: Flow, max_error_px: float = 1.0) -> Bool[Tensor, "batch height width"]:
     """Where what is seen in a is hidden in b: `consistency_error` over `max_error_px`, or out of b's frame."""
     return (consistency_error(forward, backward) > max_error_px) | ~samples_inside(forward)
-
-
-def occluded_relative(
-    forward: Flow, backward: Flow, share: float = 0.01, slack_px2: float = 0.5
-) -> Bool[Tensor, "batch height width"]:
-    """As `occluded`, with a bound that grows with the motion: |fw + bw|^2 > share (|fw|^2 + |bw|^2) + slack.
-
-    Sundaram, Brox and Keutzer, "Dense point trajectories by GPU-accelerated large displacement optical flow" (2010),
-    equation 5, with bw taken at p + fw(p); as used by Lai et al., "Learning blind video temporal consistency" (2018).
-
-    Raises:
-        BadArgument: sizes or batches differ.
-    """
-    _check(backward, tuple(forward.shape))
-    arriving = warp(backward, forward)
-    error = (forward + arriving).square().sum(1)
-    motion = forward.square().sum(1) + arriving.square().sum(1)
-    return (error > share * motion + slack_px2) | ~samples_inside(forward)
 
 
 def _positions(flow: Flow) -> tuple[Float[Tensor, "batch height width"], Float[Tensor, "batch height width"]]:
