@@ -31,7 +31,7 @@ SOURCES = {
     ),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
 }
-BATCHES = {"physics": 1200, "puppets": 500, "sentences": 480, "signs": 150}
+BATCHES = {"physics": 3600, "puppets": 500, "sentences": 480, "signs": 150}
 
 
 def main() -> None:
