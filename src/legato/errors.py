@@ -21,6 +21,7 @@ __all__ = [
     "VideoTooLarge",
     "check_at_least",
     "check_finite",
+    "check_share",
 ]
 
 
@@ -97,6 +98,17 @@ def check_at_least(least: int | float, **values: int | float) -> None:
     for name, value in values.items():
         if not value >= least:
             raise BadArgument(f"{name} is {value:g}; expected {least:g} or more")
+
+
+def check_share(**values: float) -> None:
+    """Refuse the first value that does not lie from 0 to 1, by its name.
+
+    Raises:
+        BadArgument: there is one.
+    """
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise BadArgument(f"{name} is {value:g}; expected a number from 0 to 1")
 
 
 def check_finite(**values: float) -> None:

@@ -108,7 +108,7 @@ def test_a_task_shows_the_truth_where_frames_are_given_and_counts_the_others() -
         ({"order": "sorted"}, "bisection, strides or random"),
         ({"count": 1}, "two levels"),
         ({"fewest": 1}, "two keyframes"),
-        ({"self_fed": 2.0}, "share"),
+        ({"self_fed": 2.0}, "self_fed is"),
         ({"mode": "loud"}, "none, distance or gaussian"),
     ],
 )

@@ -8,7 +8,7 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import check_places, check_spared, tell, write_json
-from legato.errors import BadArgument, check_at_least, check_finite
+from legato.errors import BadArgument, check_at_least, check_finite, check_share
 
 if TYPE_CHECKING:
     from legato.generate.driving import Drive
@@ -216,8 +216,8 @@ def _settings(
     if novelty is not None and not 0 < novelty <= 2:
         raise BadArgument(f"--novelty is {novelty:g}; expected more than 0 and at most 2")
     fresh_above = asked["fresh_above"]
-    if fresh_above is not None and not 0 <= fresh_above <= 1:
-        raise BadArgument(f"--fresh-above is {fresh_above:g}; expected a level from 0 to 1, 1 for never")
+    if fresh_above is not None:
+        check_share(**{"--fresh-above": float(fresh_above)})
     if begun is None:
         return {name: usual[name] if value is None else value for name, value in asked.items()}
     has = _values(begun.ask.rate, begun.window, begun.ask.seed)

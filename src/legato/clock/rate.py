@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_share
 
 __all__ = ["RateEmbedding", "frame_intervals"]
 
@@ -41,8 +41,7 @@ class RateEmbedding(nn.Module):
 
     def __init__(self, channels: int, *, dropout: float = 0.1, tones: int = 8):
         super().__init__()
-        if not 0 <= dropout <= 1:
-            raise BadArgument(f"dropout is {dropout}; expected a share of samples between 0 and 1")
+        check_share(dropout=dropout)
         self.dropout, self.tones = dropout, tones
         self.project = nn.Sequential(nn.Linear(2 * tones + 1, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.unknown = nn.Parameter(0.02 * torch.randn(channels))

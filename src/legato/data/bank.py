@@ -13,7 +13,7 @@ from torch import Tensor
 
 from legato.data.batch import ClipBatch, Source, pixels_to_signal, signal_to_pixels
 from legato.data.synthetic import NOMINAL_FPS
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_at_least, check_share
 from legato.files import replacing_folder
 
 __all__ = ["Bank", "write_bank"]
@@ -66,10 +66,8 @@ class Bank(Source):
             raise BadArgument(f"strides are {self.strides}; expected whole numbers from 1 on, 1 among them")
         if self.drive and "drive" not in self._arrays:
             raise BadArgument(f"the bank {self.folder} has no drive; leave out data.drive, or write it with drive")
-        if not 0 <= self.alike <= 1 or self.peers < 1:
-            raise BadArgument(
-                f"alike is {self.alike} and peers {self.peers}; expected a share from 0 to 1, and 1 or more"
-            )
+        check_share(alike=self.alike)
+        check_at_least(1, peers=self.peers)
         if self.alike and not len(self._alike[0]):
             raise BadArgument(f"no two clips of {self.folder} are told the same; leave out data.alike")
 

@@ -12,7 +12,7 @@ from legato.data.batch import NO_LABEL, ClipBatch, Source, pixels_to_signal
 from legato.data.physics import KINDS, random_trial
 from legato.data.puppets import random_puppet
 from legato.data.vocabulary import AGAIN, VOCABULARY
-from legato.errors import BadArgument, check_at_least
+from legato.errors import BadArgument, check_at_least, check_share
 
 __all__ = ["Physics", "Puppets", "random_timeline"]
 
@@ -71,7 +71,7 @@ class Physics(Source):
         _check(self.side_px, self.lengths, self.rates, self.frames_per_batch)
         if not self.kinds or not set(self.kinds) <= set(KINDS):
             raise BadArgument(f"kinds are {list(self.kinds)}; expected one or more of {', '.join(KINDS)}")
-        _check_shares(uneven=self.uneven, unknown=self.unknown)
+        check_share(uneven=self.uneven, unknown=self.unknown)
 
     def __call__(self, number: int) -> ClipBatch:
         """See `Source`."""
@@ -148,7 +148,7 @@ class Puppets(Source):
             raise BadArgument(f"spans are {list(self.spans)}; expected the shortest and the longest, seconds over 0")
         check_at_least(1, most_signs=self.most_signs)
         check_at_least(0, drive_px=self.drive_px)
-        _check_shares(drive=self.drive, again=self.again)
+        check_share(drive=self.drive, again=self.again)
 
     def __call__(self, number: int) -> ClipBatch:
         """See `Source`."""
@@ -192,12 +192,6 @@ def _check(side_px: int, lengths: Sequence[int], rates: Sequence[float], frames_
             f"lengths {lengths}, rates {rates}, {frames_per_batch} frames a batch; expected clips of 2 frames or more, "
             "positive rates, and at least one clip in a batch"
         )
-
-
-def _check_shares(**shares: float) -> None:
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise BadArgument(f"{name} is {share:g}; expected a share from 0 to 1")
 
 
 def _mixed(seed: int, number: int) -> int:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_share
 
 __all__ = [
     "Bisection", "Corruption", "FrameLevels", "RandomNested", "UniformStrides", "replaced_proposals",
@@ -203,7 +203,6 @@ def replaced_proposals(
     Raises:
         BadArgument: the share is not between 0 and 1.
     """
-    if not 0 <= share <= 1:
-        raise BadArgument(f"share is {share}; expected a share of the proposals between 0 and 1")
+    check_share(share=share)
     drawn = torch.rand(proposed.shape, generator=numbers).to(proposed.device) < share
     return torch.where((drawn & proposed).view(*proposed.shape, *(1,) * (clip.ndim - 2)), made, clip)

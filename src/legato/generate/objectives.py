@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_share
 from legato.generate.equilibrium import EquilibriumMatching
 
 __all__ = [
@@ -237,8 +237,7 @@ class FlowMatching(NoiseObjective):
         _check_prediction(self.prediction, ("clean", "velocity"))
         if not self.shift > 0:
             raise BadArgument(f"objective.shift is {self.shift}; expected more than 0, 1 for even steps")
-        if not 0 <= self.fresh_above <= 1:
-            raise BadArgument(f"objective.fresh_above is {self.fresh_above}; expected a level from 0 to 1, 1 for never")
+        check_share(**{"objective.fresh_above": self.fresh_above})
 
     def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `NoiseObjective`."""

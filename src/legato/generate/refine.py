@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_share
 from legato.generate.corrupt import (
     Bisection,
     Corruption,
@@ -77,8 +77,7 @@ class Refinement(Objective):
                 f"count is {self.count}, keyframes are {self.fewest} to {self.most}; expected two levels or more, and "
                 "from two keyframes up"
             )
-        if not 0 <= self.self_fed <= 1:
-            raise BadArgument(f"self_fed is {self.self_fed}; expected a share from 0 to 1")
+        check_share(self_fed=self.self_fed)
         self.corruption  # noqa: B018 - its own checks
 
     @property

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument, StateMismatch, check_at_least
+from legato.errors import BadArgument, StateMismatch, check_at_least, check_share
 from legato.files import write_whole
 from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
@@ -172,8 +172,7 @@ class RollingWindow:
     def __post_init__(self) -> None:
         check_at_least(1, windows=self.windows, frames_per_window=self.frames_per_window, steps=self.steps)
         check_at_least(0, context_frames=self.context_frames)
-        if not 0 <= self.fresh_above <= 1:
-            raise BadArgument(f"fresh_above is {self.fresh_above:g}; expected a level from 0 to 1, 1 for never")
+        check_share(fresh_above=self.fresh_above)
         given = self.levels
         if given is None:
             return

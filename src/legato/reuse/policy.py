@@ -8,19 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, check_share
 from legato.motion.change import dilate, hierarchical_priority
 from legato.reuse.plan import Look
 
 __all__ = ["Hierarchical", "MaxAge", "Policy", "RandomFraction", "Threshold", "TopFraction"]
 
 Selection = Bool[Tensor, "rows columns"]
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Raise `BadArgument` unless the value lies in 0..1."""
-    if not 0 <= value <= 1:
-        raise BadArgument(f"{name} is {value}; expected a share of the tokens between 0 and 1")
 
 
 class Policy(ABC):
@@ -74,7 +68,7 @@ class TopFraction(Policy):
     fraction: float
 
     def __post_init__(self) -> None:
-        check_fraction("fraction", self.fraction)
+        check_share(fraction=self.fraction)
 
     def select(self, look: Look) -> Selection:
         """Return the tokens of largest change."""
@@ -96,7 +90,7 @@ class Hierarchical(Policy):
     above: float = 0.0
 
     def __post_init__(self) -> None:
-        check_fraction("fraction", self.fraction)
+        check_share(fraction=self.fraction)
 
     def select(self, look: Look) -> Selection:
         """Return the tokens of highest priority within the budget."""
@@ -115,7 +109,7 @@ class RandomFraction(Policy):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fraction("fraction", self.fraction)
+        check_share(fraction=self.fraction)
 
     def select(self, look: Look) -> Selection:
         """Return a random selection."""
