@@ -200,14 +200,14 @@ def main() -> None:
     parser.add_argument("--controls", nargs="*", default=[], help="checkpoints that are told the time wrongly or not")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--given-guidance", type=float, default=2.0, help="where two frames are given")
-    parser.add_argument("--quick", action="store_true", help="96 free samples a rate instead of 400, and so on")
+    parser.add_argument("--quick", action="store_true", help="192 free samples a rate instead of 800, and so on")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     count = 48 if args.quick else 200
     torch.set_grad_enabled(False)
     generator = VideoGenerator.from_pretrained(args.checkpoint)
     sampler = default_sampler(generator.objective, args.steps)
-    result = free(generator, 2 * count, sampler)  # medians of 200 are known to some 4 %
+    result = free(generator, 4 * count, sampler)  # medians of 800 are known to some 2 %
     result["pinned"] = pinned(generator, max(count // 2, 32), sampler, args.given_guidance)
     result["pinned_unguided"] = pinned(generator, max(count // 2, 32), sampler, 1.0)
     result["pinned_error"] = max(row["error"] for row in result["pinned"].values())
