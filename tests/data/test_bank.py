@@ -135,7 +135,7 @@ def test_wrong_banks_are_refused(physics: str, tmp_path: Path) -> None:
         Bank(physics, lengths=(8,), strides=(2,))
     with pytest.raises(BadArgument, match="no drive"):
         Bank(physics, lengths=(8,), drive=0.5)
-    with pytest.raises(BadArgument, match="alike is 1.5; expected a number from 0 to 1"):
+    with pytest.raises(BadArgument, match=r"alike is 1\.5; expected a number from 0 to 1"):
         Bank(physics, lengths=(8,), alike=1.5)
     write_bank(Physics(16, 24, (12,), uneven=1.0, unknown=0.0), Pixels().encode, tmp_path / "apart", 2)
     with pytest.raises(BadArgument, match="no two clips"):
