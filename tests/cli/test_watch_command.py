@@ -94,7 +94,7 @@ def test_json_on_standard_output_is_nothing_but_json(make_clip: Callable[..., Pa
         (["CLIP", "--size", "big"], BadArgument, "WIDTHxHEIGHT"),
         (["CLIP", "--size", "50"], BadArgument, "patches of 8 px"),
         (["CLIP", "--layer", "77"], BadArgument, "hidden states"),
-        (["CLIP", "--fidelity", "2"], BadArgument, "from 0 to 1"),
+        (["CLIP", "--fidelity", "2"], BadArgument, "between 0 and 1"),
         (["CLIP", "--dtype", "int8"], BadArgument, "float32"),
         (["CLIP", "--device", "toaster"], BadArgument, "cpu, cuda"),
         (["CLIP", "--model", "./no/such/model"], ModelNotFound, "no/such/model"),
