@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,6 +226,9 @@ def standard_input(told: bytes, ends: bool = True) -> Iterator[None]:
         yield
     finally:
         os.dup2(before, 0)
+        for thread in threading.enumerate():  # a live drive reads one ahead, and would take that from the next pipe
+            if thread.name == "legato-drive":
+                thread.join(0.2)
         for number in (before, read) if ends else (before, read, write):
             os.close(number)
 
