@@ -78,18 +78,20 @@ class Bank(Source):
         length = int(numbers.choice(self.lengths))
         count = self.frames_per_batch // length
         driven = numbers.random() < self.drive
+        fitting = [n for n in self.strides if n * (length - 1) < stored.shape[1]]
+        if self.whole and not driven:
+            fitting = [max(fitting)]
         peers = None
         if self.alike and not driven and numbers.random() < self.alike:
             same = self._told_as_another(numbers)
             clips = numbers.choice(same, size=count)
-            strides = np.full(count, numbers.choice(self._fitting(length)))
+            strides = np.full(count, numbers.choice(fitting))
             others = numbers.choice(same, size=self.peers)
             rows = others[:, None], self._stretches(numbers, others, length, strides[:1], driven)
             peers = torch.from_numpy(stored[rows]).float()
         else:
             clips = numbers.integers(len(stored), size=count)
-            fitting = self._fitting(length)
-            strides = numbers.choice([max(fitting)] if self.whole and not driven else fitting, size=count)
+            strides = numbers.choice(fitting, size=count)
         at = self._stretches(numbers, clips, length, strides, driven)
         rows = clips[:, None], at
         seconds = torch.from_numpy(self._arrays["seconds"][rows])
@@ -110,10 +112,6 @@ class Bank(Source):
             peers=peers,
             encoded=True,
         )
-
-    def _fitting(self, length: int) -> list[int]:
-        """Strides that leave clips so long."""
-        return [n for n in self.strides if n * (length - 1) < self._arrays["frames"].shape[1]]
 
     def _stretches(
         self, numbers: np.random.Generator, clips: np.ndarray, length: int, strides: np.ndarray, driven: bool
