@@ -25,7 +25,7 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal
 from legato.data.physics import KINDS, random_trial
 from legato.generate import VideoGenerator
-from legato.generate.objectives import FlowMatching, likely
+from legato.generate.objectives import FlowMatching, best_guess, likely
 
 LEVELS = (0.5, 0.8, 0.88, 0.92, 0.95, 0.97, 0.985)
 FRAMES = 16
@@ -77,9 +77,9 @@ def main() -> None:
         noise = torch.full((args.count, FRAMES), level)
         x = objective.noised(true, epsilon, noise)
         said = objective.clean(generator.model(x, noise=noise, **told), x, noise)
-        shares = likely(x, clips, *objective.shares(noise))
-        guess = (shares @ clips.flatten(1)).view_as(x)
-        alike = float((1 / shares.square().sum(1)).median())
+        mixed = objective.shares(noise)
+        guess = best_guess(x, clips, *mixed)
+        alike = float((1 / likely(x, clips, *mixed).square().sum(1)).median())
         row = {"alike": alike, "model": judged(said, true), "best": judged(guess, true)}
         cells = (f"{row[who][key]:.3f}" for key in ("error", "explained", "slow") for who in ("model", "best"))
         table.add_row(f"{level:g}", f"{alike:.0f}", *cells)

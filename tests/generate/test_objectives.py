@@ -1,8 +1,11 @@
 """Objectives: what is said of a clip leads back to it, and each has an independent twin."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from legato.data.batch import ClipBatch
 from legato.errors import BadArgument
 from legato.generate.equilibrium import EquilibriumMatching
 from legato.generate.loss import frame_errors
@@ -123,11 +126,12 @@ def test_peers_make_the_target_the_mean_of_what_could_be(objective: NoiseObjecti
     numbers = torch.Generator().manual_seed(3)
     clean, peers = (0.2 * torch.randn(n, 4, 1, 2, 2, generator=numbers) for n in (6, 30))
     seconds = torch.arange(4, dtype=torch.float64).expand(6, 4) / 30
-    asked = (seconds, NoiseLevels(0.0, 1.0, mean=1.5, std=0.5), 0.5)
+    asked = (NoiseLevels(0.0, 1.0, mean=1.5, std=0.5), 0.5)
+    batch = ClipBatch(clean, seconds, torch.ones(6, dtype=torch.bool), ("",) * 6, torch.zeros(6, dtype=torch.long))
     say = lambda x, told: x  # noqa: E731 - asks nothing
     numbers = torch.Generator()
-    alone = objective.task(clean, *asked, numbers.manual_seed(4), say)
-    task = objective.task(clean, *asked, numbers.manual_seed(4), say, peers)
+    alone = objective.task(batch, *asked, numbers.manual_seed(4), say)
+    task = objective.task(replace(batch, peers=peers), *asked, numbers.manual_seed(4), say)
     torch.testing.assert_close(task.x, alone.x)
     pinned = ~task.counts.all(1)
     assert 0 < pinned.sum() < 6

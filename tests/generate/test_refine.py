@@ -21,6 +21,9 @@ SECONDS = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 2, 5, 6, 7, 9, 10, 1
 GIVEN = torch.zeros(2, 9, dtype=torch.bool)
 GIVEN[:, [0, 8]] = True
 GIVEN[1, 3] = True
+BATCH = ClipBatch(
+    CLIP, SECONDS, torch.ones(len(CLIP), dtype=torch.bool), ("",) * len(CLIP), torch.zeros(len(CLIP), dtype=torch.long)
+)
 
 
 def start() -> Start:
@@ -91,7 +94,7 @@ def test_a_task_shows_the_truth_where_frames_are_given_and_counts_the_others() -
         asked.append(told)
         return torch.ones_like(x)
 
-    task = objective.task(CLIP, SECONDS, NoiseLevels(), 0.0, torch.Generator().manual_seed(1), say)
+    task = objective.task(BATCH, NoiseLevels(), 0.0, torch.Generator().manual_seed(1), say)
     given = task.told["known"]
     assert torch.equal(task.counts, ~given)
     assert torch.equal(task.x[given], CLIP[given])
@@ -197,7 +200,7 @@ def test_a_student_is_set_what_its_teacher_makes() -> None:
         states.append(x)
         return torch.full_like(x, 7.0) - x
 
-    tasks = [objective.task(CLIP, SECONDS, NoiseLevels(), 0.0, torch.Generator().manual_seed(n), say) for n in range(6)]
+    tasks = [objective.task(BATCH, NoiseLevels(), 0.0, torch.Generator().manual_seed(n), say) for n in range(6)]
     for task in tasks:
         assert float((task.target - (7.0 - task.x))[task.counts].abs().max()) == pytest.approx(0, abs=1e-6)
         assert torch.equal(task.x[~task.counts], CLIP[~task.counts])

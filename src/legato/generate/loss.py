@@ -174,7 +174,7 @@ def step_loss(
     def say(x: Tensor, told: dict[str, Tensor]) -> Tensor:
         return said(x, told, teacher or model)
 
-    task = objective.task(clean, batch.seconds, levels, known, numbers, say, batch.peers)
+    task = objective.task(batch, levels, known, numbers, say)
     motion = None
     if motion_weight:
         noise = task.told.get("noise")

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from legato.data.batch import ClipBatch
 from legato.errors import BadArgument, check_share
 from legato.generate.equilibrium import EquilibriumMatching
 
@@ -115,26 +116,15 @@ class Objective(ABC):
     """Whether the model is told no noise level."""
 
     @abstractmethod
-    def task(
-        self,
-        clean: Video,
-        seconds: Seconds,
-        levels: NoiseLevels,
-        known: float,
-        numbers: torch.Generator,
-        say: Say,
-        peers: Peers | None = None,
-    ) -> Task:
+    def task(self, batch: ClipBatch, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say) -> Task:
         """A task drawn at random.
 
         Args:
-            clean: clips.
-            seconds: of each frame.
+            batch: clean clips, in what the model works in.
             levels: how noise levels are drawn.
             known: share of clips some of whose frames are given.
             numbers: what is drawn from, on the CPU.
             say: asks the model itself, without gradients.
-            peers: other clips that the model could be told the same of, where all of these are told the same.
         """
 
     @abstractmethod
@@ -162,18 +152,10 @@ class NoiseObjective(Objective):
         """Of each frame's mean square error, by its level."""
         return torch.ones_like(noise)
 
-    def task(
-        self,
-        clean: Video,
-        seconds: Seconds,
-        levels: NoiseLevels,
-        known: float,
-        numbers: torch.Generator,
-        say: Say,
-        peers: Peers | None = None,
-    ) -> Task:
+    def task(self, batch: ClipBatch, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say) -> Task:
         """See `Objective`; with peers the target is that of the best guess (Xu et al. 2023, "Stable target field")."""
-        b, t = seconds.shape
+        clean, peers = batch.frames, batch.peers
+        b, t = batch.seconds.shape
         noise = random_levels(levels, b, t, numbers)
         if self.hidden:  # one level for a clip
             noise = noise[:, :1].expand(b, t)

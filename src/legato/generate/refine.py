@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from legato.data.batch import ClipBatch
 from legato.errors import BadArgument, check_share
 from legato.generate.corrupt import (
     Bisection,
@@ -23,7 +24,7 @@ from legato.generate.corrupt import (
     UniformStrides,
     replaced_proposals,
 )
-from legato.generate.objectives import NoiseLevels, Objective, Peers, Say, Task, framewise
+from legato.generate.objectives import NoiseLevels, Objective, Say, Task, framewise
 from legato.motion.between_features import filled_linearly
 
 __all__ = ["Refinement", "keyframe_content", "random_keyframes", "with_detail"]
@@ -93,18 +94,10 @@ class Refinement(Objective):
             return RandomNested(numbers or torch.Generator().manual_seed(0), self.count)
         return Bisection(self.count)
 
-    def task(
-        self,
-        clean: Video,
-        seconds: Seconds,
-        levels: NoiseLevels,
-        known: float,
-        numbers: torch.Generator,
-        say: Say,
-        peers: Peers | None = None,
-    ) -> Task:
+    def task(self, batch: ClipBatch, levels: NoiseLevels, known: float, numbers: torch.Generator, say: Say) -> Task:
         """See `Objective`; noise levels and given frames are its own, and it guesses nothing from noise."""
-        del levels, known, peers
+        del levels, known
+        clean, seconds = batch.frames, batch.seconds
         b, t = seconds.shape
         given = random_keyframes(b, t, self.fewest, self.most, numbers).to(clean.device)
         masks = self.levels(numbers).masks(given)
