@@ -95,8 +95,30 @@ def test_given_frames_cannot_be_guided_by_where_no_level_is_told() -> None:
 
 
 @torch.inference_mode()
+def test_seconds_count_more_than_frames_at_an_unknown_rate() -> None:
+    ask = Ask(SECONDS, [0, 1], labels=LABELS, guidance=2.0, seconds_guidance=1.5)
+    model, unknown = GENERATOR.model, torch.zeros(2, dtype=torch.bool)
+    counted = torch.tensor([[0.0, 1 / 30, 2 / 30]] * 2, dtype=torch.float64)
+    full = model(X, seconds=SECONDS, noise=LEVELS, labels=LABELS)
+    unlabelled = model(X, seconds=SECONDS, noise=LEVELS)
+    timeless = model(X, seconds=counted, noise=LEVELS, labels=LABELS, rate_known=unknown)
+    assert not torch.allclose(full, timeless)
+    expected = full + (full - unlabelled) + 0.5 * (full - timeless)
+    torch.testing.assert_close(GENERATOR.denoiser(ask)(X, LEVELS), expected, atol=1e-5, rtol=1e-5)
+    hidden = replace(ask, rate_known=unknown)
+    bare = GENERATOR.denoiser(replace(hidden, seconds_guidance=1.0))(X, LEVELS)
+    torch.testing.assert_close(GENERATOR.denoiser(hidden)(X, LEVELS), bare)
+
+
+def test_seconds_cannot_be_guided_by_where_a_model_knows_no_unknown_rate() -> None:
+    made = generator(rate=False)
+    with pytest.raises(BadArgument, match="seconds_guidance"):
+        made.sample(Ask(SECONDS, [0, 1], seconds_guidance=2.0))
+
+
+@torch.inference_mode()
 def test_guidance_that_is_no_number_is_refused() -> None:
-    for name in ("guidance", "drive_guidance", "given_guidance"):
+    for name in ("guidance", "drive_guidance", "given_guidance", "seconds_guidance"):
         with pytest.raises(BadArgument, match=f"^{name} is nan; expected a finite number"):
             Ask(SECONDS, [0, 1], **{name: float("nan")})
     for name in ("guidance", "drive_guidance"):

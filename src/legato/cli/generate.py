@@ -46,6 +46,9 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="euler, heun; ddim, ddpm, dpm; descent, nesterov.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
     guidance: Annotated[float, typer.Option(help="Over 1 the text or class counts more.")] = 1.0,
+    seconds_guidance: Annotated[
+        float, typer.Option(help="Over 1 the seconds count more: motion differs more between rates.")
+    ] = 1.0,
     keyframe_seconds: Annotated[
         float | None,
         typer.Option(help="Generate a frame every so many seconds, and fill in with --refiner."),
@@ -78,7 +81,7 @@ def generate(
     from legato.video.write import check_ending, check_times
 
     check_at_least(1, **{"--count": count, "--scale": scale, "--steps": 1 if steps is None else steps})
-    check_finite(**{"--guidance": guidance})
+    check_finite(**{"--guidance": guidance, "--seconds-guidance": seconds_guidance})
     if smooth:
         check_reach(smooth)
     check_ending(out)
@@ -104,6 +107,7 @@ def generate(
         text=None if text is None else (text,) * count,
         labels=None if number is None else torch.full((count,), number),
         guidance=guidance,
+        seconds_guidance=seconds_guidance,
     )
     generator.check(ask)
     check_scale(scale, generator.height, generator.width)
@@ -141,6 +145,7 @@ def generate(
                 "shown_seconds": shown.seconds.tolist(),
                 "sampler": repr(made_sampler),
                 "guidance": guidance,
+                "seconds_guidance": seconds_guidance,
                 "generated_seconds": sparse.seconds.tolist(),
                 "refiner": None if keyframe_seconds is None else refiner,
                 "smooth_seconds": smooth,

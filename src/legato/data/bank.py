@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legato.data.batch import ClipBatch, Source, pixels_to_signal, signal_to_pixels
-from legato.data.synthetic import NOMINAL_FPS
+from legato.data.batch import ClipBatch, Source, nominal_seconds, pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument, check_at_least, check_share
 from legato.files import replacing_folder
 
@@ -34,7 +33,7 @@ class Bank(Source):
         lengths: of clips in frames, one drawn for each batch.
         strides: every n-th frame, one drawn for each clip out of those that leave it long enough.
         whole: the largest of those instead, except where clips are driven: a text is then said from beginning to end.
-        unknown: share of clips whose rate is hidden: their seconds count frames at 30 a second.
+        unknown: share of clips whose rate is hidden: see `nominal_seconds`.
         scrambled: tell every clip the times of another, a control.
         drive: share of batches that have the bank's drive.
         alike: share of batches, of those without drive, whose clips are all told the same, one class, text and even
@@ -97,14 +96,13 @@ class Bank(Source):
         seconds = torch.from_numpy(self._arrays["seconds"][rows])
         seconds = seconds - seconds[:, :1]
         known = torch.from_numpy(numbers.random(count) >= self.unknown)
-        nominal = torch.arange(length, dtype=torch.float64) / NOMINAL_FPS
         told = seconds.roll(1, 0) if self.scrambled else seconds
         drive = None
         if driven:
             drive = pixels_to_signal(torch.from_numpy(self._arrays["drive"][rows]))
         return ClipBatch(
             torch.from_numpy(stored[rows]).float(),
-            torch.where(known[:, None], told, nominal),
+            torch.where(known[:, None], told, nominal_seconds(length)),
             known,
             tuple(self._text[clip] for clip in clips),
             torch.from_numpy(self._arrays["labels"][clips]),

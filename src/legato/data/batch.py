@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-__all__ = ["NO_LABEL", "ClipBatch", "Source", "pixels_to_signal", "signal_to_pixels"]
+__all__ = ["NOMINAL_FPS", "NO_LABEL", "ClipBatch", "Source", "nominal_seconds", "pixels_to_signal", "signal_to_pixels"]
 
 NO_LABEL = -1
+NOMINAL_FPS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,11 @@ class ClipBatch:
         every = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {name: v.to(device) for name, v in every.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
+
+
+def nominal_seconds(frames: int) -> Float64[Tensor, " time"]:
+    """The times that a model is told of a clip whose rate is unknown: frames counted at `NOMINAL_FPS`."""
+    return torch.arange(frames, dtype=torch.float64) / NOMINAL_FPS
 
 
 class Source(ABC):

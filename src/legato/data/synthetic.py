@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from legato.data.batch import NO_LABEL, ClipBatch, Source, pixels_to_signal
+from legato.data.batch import NO_LABEL, ClipBatch, Source, nominal_seconds, pixels_to_signal
 from legato.data.physics import KINDS, random_trial
 from legato.data.puppets import random_puppet
 from legato.data.vocabulary import AGAIN, VOCABULARY
 from legato.errors import BadArgument, check_at_least, check_share
 
 __all__ = ["Physics", "Puppets", "random_timeline"]
-
-NOMINAL_FPS = 30.0
 
 
 def random_timeline(
@@ -85,7 +83,7 @@ class Physics(Source):
             hidden = float(torch.rand(1, generator=numbers)) < self.unknown
             told = times
             if hidden:
-                told = torch.arange(frames, dtype=torch.float64) / NOMINAL_FPS
+                told = nominal_seconds(frames)
             elif self.scrambled:
                 told = random_timeline(numbers, frames, rates=self.rates, uneven=self.uneven)
             clips.append(trial.render(times, self.side_px, self.side_px))

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
+from legato.data.batch import nominal_seconds
 from legato.errors import BadArgument, ModelNotFound, check_finite
 from legato.generate.dit import VideoDiT
 from legato.generate.equilibrium import EquilibriumMatching
@@ -70,6 +71,8 @@ class Ask:
         drive_guidance: the same for the drive.
         given_guidance: the same for the given frames, where there are any (history guidance, Song et al. 2025): what
             they determine is followed more closely.
+        seconds_guidance: the same for the seconds, against frames that are counted at an unknown rate: what moves
+            moves faster per frame where frames are far apart, and slower where they are close.
         seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the
             sampler to the next; `seconds` throughout by default.
 
@@ -90,10 +93,16 @@ class Ask:
     guidance: float = 1.0
     drive_guidance: float = 1.0
     given_guidance: float = 1.0
+    seconds_guidance: float = 1.0
     seconds_at: Callable[[float], Seconds] | None = None
 
     def __post_init__(self) -> None:
-        check_finite(guidance=self.guidance, drive_guidance=self.drive_guidance, given_guidance=self.given_guidance)
+        check_finite(
+            guidance=self.guidance,
+            drive_guidance=self.drive_guidance,
+            given_guidance=self.given_guidance,
+            seconds_guidance=self.seconds_guidance,
+        )
         steps = self.seconds.diff(dim=1)
         if not bool(self.seconds.isfinite().all()):
             raise BadArgument("a frame's time is no number; times are finite seconds that rise")
@@ -299,7 +308,9 @@ class VideoGenerator:
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
             noisy = {"given": self._ungiven(ask, x, levels, unit)} if unit is not None else {}
             seen = [(x, levels), *(noisy.get(name, (x, levels)) for name in by)]
-            told = {"seconds": _times(seconds.to(device), len(seen))}
+            counted = nominal_seconds(seconds.shape[1]).to(seconds).expand_as(seconds)
+            times = [seconds, *(counted if name == "seconds" else seconds for name in by)]
+            told = {"seconds": torch.cat(times).to(device)}
             if not self.objective.hidden:
                 noise = torch.cat([levels for _, levels in seen])
                 told["noise"] = noise.amax(1) if by_sample else noise
@@ -334,6 +345,10 @@ class VideoGenerator:
             raise BadArgument("this checkpoint refines between keyframes; give the first and the last frame at least")
         if ask.given_guidance != 1 and (not isinstance(self.objective, NoiseObjective) or self.objective.hidden):
             raise BadArgument("given_guidance needs a model that is told how noisy frames are; leave it at 1")
+        if ask.seconds_guidance != 1 and getattr(self.model, "rate", None) is None:
+            raise BadArgument(
+                "seconds_guidance needs a model that knows unknown rates, as VideoDiT(rate=True); leave it at 1"
+            )
         need, free = self.memory_bytes(ask), _free_bytes(next(self.model.parameters()).device)
         if need > free:
             batch, time = ask.seconds.shape

@@ -15,13 +15,19 @@ __all__ = ["guided", "left_out", "texts_of", "told_rows", "told_texts"]
 def left_out(ask: "Ask") -> dict[str, float]:
     """What is left out in turn, and how much more what that changes counts.
 
-    `words` are text and class; of the `given` frames noise is seen instead.
+    `words` are text and class; of the `given` frames noise is seen instead; without `seconds` frames are counted.
     """
-    more = {"words": ask.guidance - 1, "drive": ask.drive_guidance - 1, "given": ask.given_guidance - 1}
+    more = {
+        "words": ask.guidance - 1,
+        "drive": ask.drive_guidance - 1,
+        "given": ask.given_guidance - 1,
+        "seconds": ask.seconds_guidance - 1,
+    }
     told = {
         "words": _worded(ask) or _labelled(ask),
         "drive": ask.drive is not None,
         "given": ask.known is not None and bool(ask.known.any()),
+        "seconds": ask.rate_known is None or bool(ask.rate_known.any()),
     }
     return {name: by for name, by in more.items() if by and told[name]}
 
@@ -41,13 +47,17 @@ def told_texts(ask: "Ask", without: Collection[str]) -> list[int]:
 
 def told_rows(ask: "Ask", without: Collection[str]) -> dict[str, Tensor]:
     """All other conditions that an ask has, of the same samples; what is left out is blank, as in training."""
-    told: dict[str, Tensor | None] = {"rate_known": ask.rate_known, "known": ask.known}
+    all_clips = torch.ones(len(ask.seconds), dtype=torch.bool) if "seconds" in without else None
+    told: dict[str, Tensor | None] = {
+        "rate_known": all_clips if ask.rate_known is None else ask.rate_known,
+        "known": ask.known,
+    }
     if _labelled(ask):
         told["labels"] = ask.labels
     if ask.drive is not None:
         all_frames = torch.ones(ask.seconds.shape, dtype=torch.bool) if "drive" in without else None
         told |= {"drive": ask.drive, "drive_known": all_frames if ask.drive_known is None else ask.drive_known}
-    blank = {("words", "labels"): -1, ("drive", "drive_known"): 0, ("given", "known"): 0}
+    blank = {("words", "labels"): -1, ("drive", "drive_known"): 0, ("given", "known"): 0, ("seconds", "rate_known"): 0}
 
     def version(name: str, rows: Tensor, one: str) -> Tensor:
         return torch.full_like(rows, blank[one, name]) if (one, name) in blank else rows
