@@ -69,7 +69,7 @@ def spent_by_tick(running: VideoStream, frames: int) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     begun: float | None = None
     for made in running.frames(running.begin(), frames):
-        if len(made.state.ready):
+        if made.shown < len(made.window.ready):
             continue
         now = time.process_time()
         if begun is not None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from legato.generate.stream import Made
-    from legato.generate.stream_state import VideoStreamState
     from legato.video import Frame
 
 __all__ = ["Session"]
@@ -38,11 +37,11 @@ class Session:
     rate: "Fraction"
     made: int = 0
     stopped: bool = False
-    latest: "VideoStreamState | None" = None
+    latest: "Made | None" = None
     began: float = 0.0
     first_seconds: float | None = None
     saved: float = 0.0
-    marked: "tuple[int, VideoStreamState] | None" = None
+    marked: "tuple[int, Made] | None" = None
     unsaved: str | None = None
     early_bytes: int | None = None
     peak_bytes: int = 0
@@ -93,7 +92,7 @@ class Session:
         """Save the state after the last frame that was passed on."""
         if self.place is not None and self.latest is not None:
             self.place.parent.mkdir(parents=True, exist_ok=True)
-            self.latest.save(self.place)
+            self.latest.state.save(self.place)
 
     def told(self) -> dict[str, Any]:
         """Figures of the run."""
@@ -106,7 +105,7 @@ class Session:
             "real_time_factor": float(self.made / self.rate) / wall if wall else None,
             "rss_bytes_after_100_frames": self.early_bytes,
             "peak_rss_bytes": self.peak_bytes,
-            "state_bytes": None if self.latest is None else self.latest.nbytes,
+            "state_bytes": None if self.latest is None else self.latest.state.nbytes,
         }
 
     def summary(self, out: str, whole: bool) -> str:
@@ -120,7 +119,7 @@ class Session:
                 self.first_seconds = self._wall()
             yield one.frame
             self.made += 1  # it is written now: the writer has asked for the next
-            self.latest = one.state
+            self.latest = one
             self._tell()
             self._save_now_and_then()
             if self.stopped:
@@ -138,7 +137,7 @@ class Session:
         try:
             if self.marked is not None:
                 self.place.parent.mkdir(parents=True, exist_ok=True)
-                self.marked[1].save(self.place)
+                self.marked[1].state.save(self.place)
         except (LegatoError, OSError, RuntimeError) as error:  # a live stream goes on without
             if self.unsaved is None:
                 tell(error)

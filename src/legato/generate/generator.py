@@ -4,7 +4,9 @@
 Bundled generators are found by name without a network.
 """
 
+import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -103,15 +105,15 @@ class Ask:
             given_guidance=self.given_guidance,
             seconds_guidance=self.seconds_guidance,
         )
-        steps = self.seconds.diff(dim=1)
-        if not bool(self.seconds.isfinite().all()):
-            raise BadArgument("a frame's time is no number; times are finite seconds that rise")
-        if steps.numel() and not bool((steps > 0).all()):
-            clip, at = (steps <= 0).nonzero()[0].tolist()
-            raise BadArgument(
-                f"the time of frame {at + 1} of clip {clip} is {float(self.seconds[clip, at + 1]):g} s and does not "
-                f"come after that of frame {at}, {float(self.seconds[clip, at]):g} s; times have to rise"
-            )
+        for clip, times in enumerate(self.seconds.tolist()):
+            if not all(map(math.isfinite, times)):
+                raise BadArgument("a frame's time is no number; times are finite seconds that rise")
+            for at, (before, after) in enumerate(itertools.pairwise(times), 1):
+                if not before < after:
+                    raise BadArgument(
+                        f"the time of frame {at} of clip {clip} is {after:g} s and does not come after that of frame "
+                        f"{at - 1}, {before:g} s; times have to rise"
+                    )
         if (self.given is None) != (self.known is None):
             raise BadArgument("frames are given without saying which, or the other way round: pass given and known")
         clips, frames = self.seconds.shape
@@ -308,8 +310,7 @@ class VideoGenerator:
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
             noisy = {"given": self._ungiven(ask, x, levels, unit)} if unit is not None else {}
             seen = [(x, levels), *(noisy.get(name, (x, levels)) for name in by)]
-            counted = nominal_seconds(seconds.shape[1]).to(seconds).expand_as(seconds)
-            times = [seconds, *(counted if name == "seconds" else seconds for name in by)]
+            times = [seconds, *(_counted(seconds) if name == "seconds" else seconds for name in by)]
             told = {"seconds": torch.cat(times).to(device)}
             if not self.objective.hidden:
                 noise = torch.cat([levels for _, levels in seen])
@@ -370,6 +371,11 @@ class VideoGenerator:
 def _times(rows: Tensor, count: int) -> Tensor:
     """The samples of a batch, so many times over."""
     return rows if count == 1 else torch.cat([rows] * count)
+
+
+def _counted(seconds: Seconds) -> Seconds:
+    """The times of as many frames whose rate is unknown."""
+    return nominal_seconds(seconds.shape[1]).to(seconds).expand_as(seconds)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

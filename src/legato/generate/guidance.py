@@ -23,13 +23,7 @@ def left_out(ask: "Ask") -> dict[str, float]:
         "given": ask.given_guidance - 1,
         "seconds": ask.seconds_guidance - 1,
     }
-    told = {
-        "words": _worded(ask) or _labelled(ask),
-        "drive": ask.drive is not None,
-        "given": ask.known is not None and bool(ask.known.any()),
-        "seconds": ask.rate_known is None or bool(ask.rate_known.any()),
-    }
-    return {name: by for name, by in more.items() if by and told[name]}
+    return {name: by for name, by in more.items() if by and _told(ask, name)}
 
 
 def texts_of(ask: "Ask") -> tuple[str, ...]:
@@ -76,6 +70,17 @@ def guided(said: Tensor, by: dict[str, float]) -> Tensor:
     for other, more in zip(others, by.values(), strict=True):
         out = out + more * (full - other)
     return out
+
+
+def _told(ask: "Ask", name: str) -> bool:
+    """Whether there is anything to leave out."""
+    if name == "words":
+        return _worded(ask) or _labelled(ask)
+    if name == "drive":
+        return ask.drive is not None
+    if name == "given":
+        return ask.known is not None and bool(ask.known.any())
+    return ask.rate_known is None or bool(ask.rate_known.any())
 
 
 def _worded(ask: "Ask") -> bool:

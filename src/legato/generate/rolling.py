@@ -10,6 +10,7 @@ import itertools
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View", "load_val
 
 Video = Float[Tensor, "batch time channels height width"]
 Seconds = Float64[Tensor, "batch time"]
+Times = Float64[Tensor, "batch shown"]
 Drive = Float[Tensor, "batch time drive_channels drive_height drive_width"]
 
 
@@ -56,6 +58,8 @@ Telling = Callable[[View], Denoiser]
 @dataclass(frozen=True, eq=False)
 class RollingState:
     """Everything that a rolling window keeps between two ticks. Treat it as a value: it never changes.
+
+    Its tensors are parts of what the last tick had in view, which stays as long as they do.
 
     Attributes:
         latents: clean context frames, then the queue from its oldest frame to its newest.
@@ -90,13 +94,16 @@ class RollingState:
 
     def to(self, device: str | torch.device) -> "RollingState":
         """The same on a device."""
+        if self.latents.device == torch.device(device):
+            return self
         moved: dict[str, Any] = {k: v.to(device) if isinstance(v, (Tensor, Kept)) else v for k, v in vars(self).items()}
         return RollingState(**moved)
 
     @property
     def values(self) -> dict[str, Any]:
-        """It as plain values, which `from_values` reads."""
-        return dict(vars(self)) | {"kept": dict(vars(self.kept))}
+        """It as plain values, which `from_values` reads; tensors without what they are part of."""
+        own = {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(self).items()}
+        return own | {"kept": dict(vars(self.kept))}
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
@@ -261,49 +268,46 @@ class RollingWindow:
             StateMismatch: the state was made by another rolling window.
         """
         self._check(state, seconds)
-        device, queued = state.latents.device, min(state.ticks + 1, self.windows)
+        device, queued, kept = state.latents.device, min(state.ticks + 1, self.windows), len(state.kept)
         seconds = seconds.to(device)
-        view = self._view(state, seconds, None if drive is None else drive.to(device))
-        levels = self._levels(len(state.kept) + state.context, queued).to(device)[:, None].expand(-1, len(seconds), -1)
-        denoiser, x = telling(view), view.latents
         times = torch.cat([state.seconds, seconds], 1)
+        view = self._view(state, seconds, times, None if drive is None else drive.to(device))
+        denoiser, x = telling(view), view.latents
+        levels = _levels(self, len(seconds), kept + state.context, queued, device)
         for number, (before, after) in enumerate(itertools.pairwise(levels), state.ticks * self.steps + 1):
             fresh = self._fresh(state, times, number).to(x) if self.fresh_above < 1 else None
             x = flow_step(objective, denoiser, x, before, after, fresh, self.fresh_above)
-        own = slice(len(state.kept), None)
-        x, driven = x[:, own], view.driven[:, own]
-        pictures = None if view.drive is None else view.drive[:, own]
         end = state.context
         if queued == self.windows:
             end += self.frames_per_window
         begin = max(0, end - self.context_frames) if end > state.context else 0
-        left, made = slice(begin, None), slice(state.context, end)
+        left, made = slice(kept + begin, None), slice(kept + state.context, kept + end)
+        pictures, latents = view.drive, x[:, made]
         new = RollingState(
-            x[:, left].clone(),
-            times[:, left].clone(),
+            x[:, left],
+            times[:, begin:],
             end - begin,
-            None if pictures is None else pictures[:, left].clone(),
-            driven[:, left].clone(),
+            None if pictures is None else pictures[:, left],
+            view.driven[:, left],
             self.appearance.after(
-                state.kept, x[:, made], None if pictures is None else pictures[:, made], driven[:, made]
+                state.kept, latents, None if pictures is None else pictures[:, made], view.driven[:, made]
             ),
             state.seeds,
             state.ticks + 1,
         )
-        return Tick(new, x[:, made].clone(), times[:, made].clone())
+        return Tick(new, latents, times[:, state.context : end])
 
-    def _view(self, state: RollingState, seconds: Seconds, drive: Drive | None) -> View:
+    def _view(self, state: RollingState, seconds: Seconds, times: Times, drive: Drive | None) -> View:
         """What is kept, then the context, the queue, and a window of noise; seconds from the first of them."""
         kept, batch, length = state.kept, *seconds.shape
         shape = (state.latents.shape[2], state.latents.shape[3], state.latents.shape[4])
         noise = noise_at(seconds, shape, state.seeds).to(seconds.device)
         latents = torch.cat([kept.latents, state.latents, noise], 1)
-        times = torch.cat([state.seconds, seconds], 1)
         if len(kept):
             times = torch.cat([self.appearance.seconds(kept, times), times], 1)
         pushed = torch.full((batch, length), drive is not None, device=seconds.device)
         driven = torch.cat([kept.driven, state.driven, pushed], 1)
-        known = (torch.arange(latents.shape[1], device=seconds.device) < len(kept) + state.context).expand(batch, -1)
+        known = _first(batch, len(kept) + state.context, latents.shape[1], seconds.device)
         pictures = _joined([(kept.drive, len(kept)), (state.drive, state.latents.shape[1]), (drive, length)])
         return View(latents, times - times[:, :1], known, pictures, driven)
 
@@ -314,12 +318,6 @@ class RollingWindow:
         channels, height, width = state.latents.shape[2:]
         noise = noise_at(times, (channels, height, width), state.seeds, number)
         return torch.cat([torch.zeros(len(times), len(state.kept), channels, height, width), noise], 1)
-
-    def _levels(self, clean: int, queued: int) -> Float[Tensor, "steps_and_one time"]:
-        """Level of each frame in view, before a tick's first step and after every step."""
-        schedule, ages = self.schedule, [age for age in reversed(range(queued)) for _ in range(self.frames_per_window)]
-        rows = [[schedule[age * self.steps + step] for age in ages] for step in range(self.steps + 1)]
-        return torch.tensor([[0.0] * clean + row for row in rows])
 
     def _check(self, state: RollingState, seconds: Tensor) -> None:
         if seconds.shape[1] != self.frames_per_window:
@@ -333,6 +331,22 @@ class RollingWindow:
         for last, pushed in zip(state.seconds[:, -1:].tolist(), seconds.tolist(), strict=True):
             if not all(earlier < later for earlier, later in itertools.pairwise([*last, *pushed])):
                 raise BadArgument(f"times of pushed frames, {pushed}, do not rise from those before them")
+
+
+@lru_cache(maxsize=64)
+def _levels(
+    window: RollingWindow, batch: int, clean: int, queued: int, device: torch.device
+) -> tuple[Float[Tensor, "batch time"], ...]:
+    """Level of each frame in view, before a tick's first step and after every step; not to be written to."""
+    schedule, ages = window.schedule, [age for age in reversed(range(queued)) for _ in range(window.frames_per_window)]
+    rows = [[schedule[age * window.steps + step] for age in ages] for step in range(window.steps + 1)]
+    return tuple(torch.tensor([[0.0] * clean + row], device=device).expand(batch, -1) for row in rows)
+
+
+@lru_cache(maxsize=64)
+def _first(batch: int, count: int, frames: int, device: torch.device) -> Bool[Tensor, "batch frames"]:
+    """Marks the first frames of each sample; not to be written to."""
+    return (torch.arange(frames, device=device) < count).expand(batch, -1)
 
 
 def save_values(path: str | Path, values: dict[str, Any]) -> None:

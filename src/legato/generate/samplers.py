@@ -82,12 +82,12 @@ def noise_at(
         draw: which of a frame's noises.
     """
     numbers = torch.Generator()
-    rows = []
-    for seed, times in zip(seeds, (seconds * 1e6).round().long().tolist(), strict=True):
+    frames = []
+    for seed, times in zip(seeds, seconds.tolist(), strict=True):
         own = seed * 6364136223846793005 + draw * 2862933555777941757 + 1
-        keys = [(own + at * 1442695040888963407) % (1 << 62) for at in times]
-        rows.append(torch.stack([torch.randn(shape, generator=numbers.manual_seed(key)) for key in keys]))
-    return torch.stack(rows)
+        keys = [(own + round(at * 1e6) * 1442695040888963407) % (1 << 62) for at in times]
+        frames += [torch.randn(shape, generator=numbers.manual_seed(key)) for key in keys]
+    return torch.stack(frames).view(*seconds.shape, *shape)
 
 
 class Sampler(ABC):

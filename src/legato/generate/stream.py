@@ -24,10 +24,12 @@ from legato.generate.generator import VideoGenerator
 from legato.generate.latents import DiffusersLatents
 from legato.generate.objectives import FlowMatching
 from legato.generate.refine import Refinement
-from legato.generate.rolling import RollingWindow, View
+from legato.generate.rolling import RollingWindow, Tick, View
 from legato.generate.samplers import Denoiser
 from legato.generate.stream_state import StreamAsk, VideoStreamState
 from legato.video.frames import Frame, Frames
+
+Pictures = Float32[Tensor, "1 time channels height width"]
 
 __all__ = ["DRIVEN", "UNDRIVEN", "Made", "VideoStream", "check_streams", "drive_side_px"]
 
@@ -40,10 +42,22 @@ CLIP_FRAMES, CLIP_SECONDS = 24, 2.5  # of a clip in which a text is said once
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A frame, and the state to go on from after it."""
+    """A frame, and the state to go on from after it.
+
+    Attributes:
+        frame: the picture.
+        window: the state in which it was ready with others of its window.
+        shown: how many of those are shown with it.
+    """
 
     frame: Frame
-    state: VideoStreamState
+    window: VideoStreamState
+    shown: int
+
+    @property
+    def state(self) -> VideoStreamState:
+        """The state after it."""
+        return self.window.after(self.shown)
 
 
 class VideoStream:
@@ -127,16 +141,18 @@ class VideoStream:
         Raises:
             StateMismatch: the state is of another queue, rate or seed.
         """
-        state, latents = self.step_latents(state)
-        if not latents.shape[1]:
-            return state
-        before = None if state.decoder is None else state.decoder.to(self._device)
+        seconds, pictures, drive = self._pushed(state)
+        decoder, ready, unseen = state.decoder, state.ready, state.unseen
         with torch.inference_mode():
-            frames, decoder = self.generator.latents.decode_next(latents, before)
-            decoded = signal_to_pixels(frames[0]).cpu()
-        unseen = min(state.unseen, len(decoded))
-        ready = torch.cat([state.ready, decoded[unseen:]]) if len(state.ready) else decoded[unseen:]
-        return replace(state, decoder=decoder, ready=ready, unseen=state.unseen - unseen)
+            tick = self._tick(state, seconds, pictures)
+            if tick.latents.shape[1]:
+                before = None if decoder is None else decoder.to(self._device)
+                frames, decoder = self.generator.latents.decode_next(tick.latents, before)
+                decoded = signal_to_pixels(frames[0]).cpu()
+                shown = decoded[unseen:]
+                ready = torch.cat([ready, shown]) if len(ready) else shown
+                unseen -= min(unseen, len(decoded))
+        return replace(state, rolling=tick.state, drive=drive, decoder=decoder, ready=ready, unseen=unseen)
 
     def step_latents(
         self, state: VideoStreamState
@@ -146,11 +162,9 @@ class VideoStream:
         Raises:
             StateMismatch: the state is of another queue, rate or seed.
         """
-        self._check(state)
-        seconds = self._latent_seconds(state, state.start)[None]
-        pictures, kept = self._driven(self.driving_seconds(state), state)
-        tick = self.window.tick(state.rolling.to(self._device), seconds, self._telling, self._objective, pictures)
-        return replace(state, rolling=tick.state, drive=kept), tick.latents
+        seconds, pictures, drive = self._pushed(state)
+        tick = self._tick(state, seconds, pictures)
+        return replace(state, rolling=tick.state, drive=drive), tick.latents
 
     def frames(self, state: VideoStreamState, count: int | None = None) -> Iterator[Made]:
         """Frames as they are asked for, each with the state after it.
@@ -170,15 +184,16 @@ class VideoStream:
         first, interval = int(state.start / base), int(1 / (self.ask.rate * base))
         while count is None or made < count:
             while not len(state.ready):
-                if self._ended(state):
+                if self._ended(state, state.shown):
                     return
                 state = self.step(state)
-            if self._ended(state):
-                return
-            frame = Frame(state.ready[0].clone(), first + state.shown * interval, base)
-            state = replace(state, ready=state.ready[1:], shown=state.shown + 1)
-            made += 1
-            yield Made(frame, state)
+            pictures = state.ready[: None if count is None else count - made].clone().unbind()
+            for at, picture in enumerate(pictures):
+                if self._ended(state, state.shown + at):
+                    return
+                yield Made(Frame(picture, first + (state.shown + at) * interval, base), state, at + 1)
+            made += len(pictures)
+            state = state.after(len(pictures))
 
     # --- parts
 
@@ -238,24 +253,28 @@ class VideoStream:
         (a, b), (p, q) = start.as_integer_ratio(), self.ask.rate.as_integer_ratio()
         return torch.tensor([(2 * a * p + n * b * q) / (2 * b * p) for n in twice], dtype=torch.float64)
 
-    def _ended(self, state: VideoStreamState) -> bool:
-        """Whether the next frame would come after the drive's last picture, where the stream ends with it."""
+    def _ended(self, state: VideoStreamState, shown: int) -> bool:
+        """Whether the next frame after so many comes after the drive's last picture, where the stream ends with it."""
         if self.drive is None or self.drive.at_end == "hold" or state.drive is None:
             return False
         end = state.drive.end_seconds
-        return end is not None and float(state.shown / self.ask.rate) > end + 1e-9
+        return end is not None and float(shown / self.ask.rate) > end + 1e-9
 
-    def _driven(
-        self, seconds: Float64[Tensor, " time"], state: VideoStreamState
-    ) -> tuple[Float32[Tensor, "1 time channels height width"] | None, DriveState | None]:
-        """Driving pictures of a window that is pushed, taken from the driver now."""
+    def _pushed(self, state: VideoStreamState) -> tuple[Float64[Tensor, " time"], Pictures | None, DriveState | None]:
+        """Seconds of the window that is pushed next, its driving pictures, taken from the driver now, and its state."""
+        self._check(state)
+        seconds = self._latent_seconds(state, state.start)
         if self.drive is None:
-            return None, state.drive
-        pictures, kept = self.drive.at(seconds, state.drive)
+            return seconds, None, state.drive
+        pictures, kept = self.drive.at(self.driving_seconds(state) if state.start else seconds, state.drive)
         expected = (int(cast(Any, self.generator.model).drive_channels), *drive_side_px(self.generator))
         if pictures.shape[1:] != expected:
             raise BadArgument(f"driving pictures are {tuple(pictures.shape[1:])}; this checkpoint takes {expected}")
-        return pictures[None], kept
+        return seconds, pictures[None], kept
+
+    def _tick(self, state: VideoStreamState, seconds: Float64[Tensor, " time"], pictures: Pictures | None) -> Tick:
+        rolling = state.rolling.to(self._device)
+        return self.window.tick(rolling, seconds[None], self._telling, self._objective, pictures)
 
     def _telling(self, view: View) -> Denoiser:
         """The generator's denoiser for what is in view."""

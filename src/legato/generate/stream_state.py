@@ -121,6 +121,10 @@ class VideoStreamState:
         decoder = 0 if self.decoder is None else self.decoder.nbytes
         return self.rolling.nbytes + decoder + sum(tensor.untyped_storage().nbytes() for tensor in kept)
 
+    def after(self, frames: int) -> "VideoStreamState":
+        """The state when so many of the frames that are ready have been shown."""
+        return replace(self, ready=self.ready[frames:], shown=self.shown + frames)
+
     def save(self, path: str | Path) -> None:
         """Write it to a file, complete or not at all; `load` goes on from there to the same frames."""
         ask = asdict(self.ask) | {"rate": str(self.ask.rate)}

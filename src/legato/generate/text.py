@@ -26,14 +26,18 @@ class TextTokens:
         self, tokens: Float[Tensor, "batch length channels"], mask: Bool[Tensor, "batch length"] | None = None
     ):
         self.tokens, self.mask = tokens, mask
+        self._chosen: dict[tuple[int, ...], TextTokens] = {}
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def at(self, rows: Sequence[int]) -> "TextTokens":
-        """Those of some texts, in that order."""
-        chosen = list(rows)
-        return TextTokens(self.tokens[chosen], None if self.mask is None else self.mask[chosen])
+        """Those of some texts, in that order; put together once, since a stream asks for the same at every tick."""
+        chosen = tuple(rows)
+        if chosen not in self._chosen:
+            some = list(chosen)
+            self._chosen[chosen] = TextTokens(self.tokens[some], None if self.mask is None else self.mask[some])
+        return self._chosen[chosen]
 
     @property
     def pooled(self) -> Float[Tensor, "batch channels"]:
