@@ -47,9 +47,9 @@ SIZES: dict[str, dict[str, int]] = {
 class DiTBlock(nn.Module):
     """Attention over the clip and an MLP, both scaled, shifted and gated by each frame's condition."""
 
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: int, heads: int, mlp_ratio: float = 4.0):
         super().__init__()
-        self.attention, self.mlp = Attention(channels, heads), Mlp(channels)
+        self.attention, self.mlp = Attention(channels, heads), Mlp(channels, mlp_ratio)
         self.offset = nn.Parameter(torch.zeros(6 * channels))
 
     def forward(
@@ -84,6 +84,7 @@ class VideoDiT(
         width: channels of a token, a multiple of 4.
         depth: blocks.
         heads: of attention.
+        mlp_ratio: how many times wider than a token the hidden layer of a block is.
         clock: how it is told the time: `rotary` (seconds turn queries and keys), `seconds` (sines and cosines of
             seconds are added), `both` of these, `index` (the same of the frame's number), `learned`
             (`FramePositions`), `none`.
@@ -116,6 +117,7 @@ class VideoDiT(
         width: int = 192,
         depth: int = 6,
         heads: int = 4,
+        mlp_ratio: float = 4.0,
         clock: str = "rotary",
         rate: bool = True,
         noise: str = "frame",
@@ -138,6 +140,8 @@ class VideoDiT(
         check_at_least(
             1, channels=channels, patch_px=patch_px, width=width, depth=depth, heads=heads, drive_stride=drive_stride
         )
+        if not width * mlp_ratio >= 1:
+            raise BadArgument(f"mlp_ratio is {mlp_ratio:g}; expected one that leaves a hidden layer of 1 or more")
         check_at_least(0, classes=classes, text_bytes=text_bytes, text_depth=text_depth, drive_channels=drive_channels)
         if width % 4 or width % heads:
             raise BadArgument(f"width {width} and {heads} heads; expected a multiple of 4 that the heads divide")
@@ -147,7 +151,7 @@ class VideoDiT(
         self.embed = nn.Linear(values, width)
         self.known = nn.Parameter(torch.zeros(width))
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.blocks = nn.ModuleList(DiTBlock(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio) for _ in range(depth))
         self.final_condition = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.project = nn.Linear(width, values)
         self.noise_embed = (
