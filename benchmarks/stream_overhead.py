@@ -15,6 +15,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,8 @@ from benchmarks.about import save
 from benchmarks.stand_in import SIZES, enlarged
 
 from legato.generate import VideoGenerator, stream
-from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive
-from legato.generate.rolling import RollingWindow
-from legato.generate.stream import VideoStream, drive_side_px
+from legato.generate.stream import DRIVEN, VideoStream, drive_side_px
 from legato.generate.stream_state import StreamAsk
 
 PARTS = ("denoiser", "decoding", "rest")
@@ -44,7 +43,7 @@ def driven_stream(
     if channels:
         ready = (torch.rand(64, channels, *drive_side_px(generator)) * 2 - 1).unbind()
         drive = Drive((number / 24, ready[number % len(ready)]) for number in itertools.count())
-    window = RollingWindow(windows, frames_per_window, steps, context_frames=2, appearance=Appearance(1))
+    window = replace(DRIVEN, windows=windows, frames_per_window=frames_per_window, steps=steps)
     return VideoStream(generator, ask, window, drive)
 
 
@@ -85,8 +84,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--size", choices=list(SIZES))
-    parser.add_argument("--windows", type=int, default=6)
-    parser.add_argument("--frames-per-window", type=int, default=8)
+    parser.add_argument("--windows", type=int, default=DRIVEN.windows)
+    parser.add_argument("--frames-per-window", type=int, default=DRIVEN.frames_per_window)
     parser.add_argument("--steps", type=int, default=1, help="calls of the denoiser a tick")
     parser.add_argument("--drive-guidance", type=float, default=2.0)
     parser.add_argument("--json", type=Path)

@@ -27,7 +27,7 @@ from legato.data.vocabulary import VOCABULARY
 from legato.generate import VideoGenerator
 from legato.generate.appearance import Appearance
 from legato.generate.rolling import RollingWindow
-from legato.generate.stream import VideoStream
+from legato.generate.stream import UNDRIVEN, VideoStream
 from legato.generate.stream_state import StreamAsk
 
 RATE, SIDE_PX = 24, 64
@@ -70,12 +70,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", nargs="+", required=True)
     parser.add_argument("--words", type=int, default=7, help="every so-manieth of the vocabulary, so many")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--windows", type=int, default=4)
-    parser.add_argument("--frames-per-window", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--context", type=int, default=4)
-    parser.add_argument("--sink", type=int, default=1)
-    parser.add_argument("--fresh-above", type=float, default=0.0)
+    parser.add_argument("--windows", type=int, default=UNDRIVEN.windows)
+    parser.add_argument("--frames-per-window", type=int, default=UNDRIVEN.frames_per_window)
+    parser.add_argument("--steps", type=int, default=UNDRIVEN.steps)
+    parser.add_argument("--context", type=int, default=UNDRIVEN.context_frames)
+    parser.add_argument("--sink", type=int, default=UNDRIVEN.appearance.sink_frames)
+    parser.add_argument("--fresh-above", type=float, default=UNDRIVEN.fresh_above)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)

@@ -12,8 +12,9 @@ from torch import Tensor
 from legato.data.puppets import random_puppet
 from legato.errors import BadArgument
 from legato.generate.appearance import Appearance
+from legato.generate.puppet_judge import PuppetJudge
 from legato.generate.rolling import RollingWindow
-from legato.generate.strategy_bench import PUPPET_SEED, SENTENCE, WAYS, BenchAsk, PuppetJudge, measured
+from legato.generate.strategy_bench import PUPPET_SEED, SENTENCE, WAYS, BenchAsk, measured
 from tests.cli.test_stream_command import checkpoint
 
 __all__ = ["checkpoint"]

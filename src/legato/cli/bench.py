@@ -25,15 +25,18 @@ def bench_stream(
     checkpoint: Annotated[str, typer.Option(help="Name of a bundled generator, a folder, or a name on the hub.")],
     frames: Annotated[list[int] | None, typer.Option(help="Length; may be given several times. 48 and 192.")] = None,
     way: Annotated[list[str] | None, typer.Option(help="Which way; may be given several times. All.")] = None,
-    windows: Annotated[int, typer.Option(help="In the queue; batches make as many calls.")] = 6,
-    frames_per_window: Annotated[int, typer.Option(help="Frames made at a time.")] = 8,
-    steps: Annotated[int, typer.Option(help="Calls of the model for those.")] = 1,
-    context: Annotated[int, typer.Option(help="Shown frames kept in view.")] = 2,
-    sink: Annotated[int, typer.Option(help="First frames kept in view for ever.")] = 1,
-    keyframes: Annotated[int, typer.Option(help="Most later frames kept so too.")] = 0,
+    windows: Annotated[
+        int | None, typer.Option(help="In the queue; batches make as many calls; 6, or 4 with --text-only.")
+    ] = None,
+    frames_per_window: Annotated[int | None, typer.Option(help="Frames made at a time; 8.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Calls of the model for those; 1, or 8 with --text-only.")] = None,
+    context: Annotated[int | None, typer.Option(help="Shown frames kept in view; 2, or 4 with --text-only.")] = None,
+    sink: Annotated[int | None, typer.Option(help="First frames kept in view for ever; 1.")] = None,
+    keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0.")] = None,
     fresh_above: Annotated[
-        float, typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never).")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never); 0 with --text-only."),
+    ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
@@ -50,29 +53,26 @@ def bench_stream(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Make one long video in nine ways: memory, time, latency, seams, drift, and how well a drive is followed."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from rich.console import Console
     from rich.progress import Progress
 
-    from legato.generate.appearance import Appearance
-    from legato.generate.rolling import RollingWindow
     from legato.generate.strategy_bench import WAYS, BenchAsk
+    from legato.generate.stream import DRIVEN, UNDRIVEN
 
-    counts = {"windows": windows, "frames-per-window": frames_per_window, "steps": steps, "threads": threads}
-    check_at_least(1, **{f"--{option}": value for option, value in counts.items()})
-    check_at_least(0, **{"--context": context, "--sink": sink, "--keyframes": keyframes})
+    usual = UNDRIVEN if text_only else DRIVEN
+    shape = _given(windows=windows, frames_per_window=frames_per_window, steps=steps)
+    kept = _given(sink_frames=sink, keyframes=keyframes)
+    rest = _given(context_frames=context, fresh_above=fresh_above)
+    names = {"sink_frames": "sink", "context_frames": "context"}
+    check_at_least(1, **{_option(name): value for name, value in (shape | {"threads": threads}).items()})
+    counts = {name: value for name, value in (kept | rest).items() if name != "fresh_above"}
+    check_at_least(0, **{_option(names.get(name, name)): value for name, value in counts.items()})
     check_finite(**{"--drive-guidance": drive_guidance})
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
-    window = RollingWindow(
-        windows,
-        frames_per_window,
-        steps,
-        context_frames=context,
-        appearance=Appearance(sink, keyframes),
-        fresh_above=fresh_above,
-    )
+    window = replace(usual, **shape, **rest, appearance=replace(usual.appearance, **kept))
     rate = float(parse.parsed_rate(fps))
     most = memory_bytes(memory_limit)
     asks = [
@@ -97,6 +97,15 @@ def bench_stream(
         for row in rows:
             if "failed" in row:
                 typer.echo(f"{row['way']}, {row['frames']} frames, failed: {row['failed']}")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that were."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def memory_bytes(told: str) -> int:

@@ -303,7 +303,8 @@ def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
         folder: of the generator.
 
     Raises:
-        BadArgument: they are of no known kind.
+        BadArgument: they are of no known kind, or what their kind needs is missing.
+        ModelNotFound: there is no such VAE.
     """
     kind = settings.get("kind")
     if kind == "pixels":
@@ -314,6 +315,8 @@ def load_latents(settings: dict[str, Any], folder: Path) -> Latents:
             raise BadArgument(f"there is no autoencoder in {place}; train one, see recipes/latents.py")
         return load_folder(TinyAutoencoder, place).requires_grad_(False)
     if kind == "diffusers":
+        if not settings.get("name"):
+            raise BadArgument("latents of kind diffusers need the name or folder of a VAE, latents.name")
         return DiffusersLatents.from_pretrained(settings["name"])
     raise BadArgument(f"latents.kind is {kind!r}; expected pixels, tiny or diffusers")
 
