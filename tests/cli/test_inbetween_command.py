@@ -20,7 +20,7 @@ from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
 from legato.generate.storyboard import Key, Storyboard, between_keys, read_storyboard, refined_between_keys
 from legato.generate.work import counted
-from legato.motion.interpolate import Earlier, LinearInterpolator
+from legato.motion.interpolate import LinearInterpolator, Neighbour
 from legato.video import Timeline, open_video
 from legato.video.still import read_picture
 
@@ -267,14 +267,14 @@ def test_no_call_sees_more_than_a_window_however_long_a_gap(
 @pytest.mark.parametrize("threads", [1, 2])
 def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     asked: list[int] = []
-    told: list[float | None] = []
+    told: list[tuple[float, ...]] = []
 
     class Counting:
         def __call__(
-            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], earlier: Earlier | None = None
+            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], around: Sequence[Neighbour] = ()
         ) -> torch.Tensor:
             asked.append(len(shares))
-            told.append(earlier and earlier.share)
+            told.append(tuple(one.share for one in around))
             return LinearInterpolator()(first, second, shares)
 
     board = Storyboard(tuple(Key(Fraction(n), PICTURES[n]) for n in range(4)))
@@ -284,7 +284,7 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
     assert sum(asked) <= 8 * (threads + 1)
     frames = [first, *coming]
     assert [frame.time for frame in frames] == [Fraction(n, 20) for n in range(61)]
-    assert sorted(told, key=str) == [-1.0] * 6 + [None] * 3  # the key before, where there is one
+    assert sorted(told) == [(-1.0,)] * 3 + [(-1.0, 2.0)] * 3 + [(2.0,)] * 3  # the keys around, where there are any
     assert all(torch.equal(frames[20 * n].pixels, PICTURES[n]) for n in range(4))
     with pytest.raises(BadArgument, match="a frame at 4 s lies outside the storyboard, which goes from 0 to 3 s"):
         between_keys(board, Timeline.from_seconds([0, 4]), Counting())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from legato.errors import BadArgument
 from legato.generate import Ask, FlowMatching, VideoDiT, VideoGenerator, VideoUNet3D
 from legato.generate.driving import Drive
+from legato.generate.latents import Pixels
 from legato.generate.objectives import Equilibrium
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import noise_at
@@ -108,6 +109,29 @@ def test_seconds_count_more_than_frames_at_an_unknown_rate() -> None:
     hidden = replace(ask, rate_known=unknown)
     bare = GENERATOR.denoiser(replace(hidden, seconds_guidance=1.0))(X, LEVELS)
     torch.testing.assert_close(GENERATOR.denoiser(hidden)(X, LEVELS), bare)
+
+
+@torch.inference_mode()
+def test_a_clip_of_unknown_rate_is_not_guided_by_seconds_whoever_is_beside_it() -> None:
+    both, alone = torch.tensor([True, False]), torch.tensor([False, False])
+    told = [Ask(SECONDS, [0, 1], labels=LABELS, seconds_guidance=3.0, rate_known=known) for known in (both, alone)]
+    beside, bare = (GENERATOR.denoiser(ask)(X, LEVELS) for ask in told)
+    torch.testing.assert_close(beside[1], bare[1])
+    assert not torch.allclose(beside[0], bare[0])
+
+
+@torch.inference_mode()
+def test_latent_frames_at_an_unknown_rate_are_counted_by_their_pictures() -> None:
+    class Strided(Pixels):
+        stride_frames = 4
+
+    seen: list[Tensor] = []
+    model = GENERATOR.model
+    hook = model.register_forward_pre_hook(lambda _, __, told: seen.append(told["seconds"]), with_kwargs=True)
+    replace(GENERATOR, latents=Strided()).denoiser(Ask(SECONDS, [0, 1], seconds_guidance=2.0))(X, LEVELS)
+    hook.remove()
+    counted = torch.tensor([0.0, 2.5, 6.5], dtype=torch.float64) / 30  # means of frames 0, 1 to 4, and 5 to 8
+    torch.testing.assert_close(seen[0], torch.cat([SECONDS, counted.expand(2, -1)]))
 
 
 def test_seconds_cannot_be_guided_by_where_a_model_knows_no_unknown_rate() -> None:

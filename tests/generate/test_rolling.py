@@ -175,6 +175,19 @@ def test_a_state_does_not_grow_and_does_not_change(rolling: RollingWindow, tmp_p
     assert abs((tmp_path / "s.pt").stat().st_size - late) < 300
 
 
+@torch.inference_mode()
+def test_what_a_tick_gives_is_its_own() -> None:
+    rolling = RollingWindow(1, 2, context_frames=2, levels=[1.0, 0.0])
+    state = rolling.begin([5], SHAPE)
+    out = rolling.tick(state, times(0, 2), told, FlowMatching())
+    latents, seconds = out.state.latents.clone(), out.state.seconds.clone()
+    assert out.latents.untyped_storage().nbytes() == out.latents.nbytes  # whoever keeps it keeps no more
+    out.latents.zero_()
+    out.seconds.zero_()
+    assert torch.equal(out.state.latents, latents)
+    assert torch.equal(out.state.seconds, seconds)
+
+
 def test_the_tenth_minute_shows_the_model_what_the_first_second_does() -> None:
     seen: list[View] = []
 

@@ -9,10 +9,10 @@ import torch
 from legato.errors import BadArgument
 from legato.motion.footage_refiner import FootageRefiner, RefinedInterpolator
 from legato.motion.interpolate import (
-    Earlier,
     FlowInterpolator,
     Interpolator,
     LinearInterpolator,
+    Neighbour,
     SimpleFlowInterpolator,
     between,
 )
@@ -41,9 +41,9 @@ def test_between_equal_pictures_nothing_happens(interpolator: Interpolator) -> N
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (3, 2000), (6, 8), (2000, 11), (12, 2000)])
 def test_pictures_too_small_for_flow_are_cross_faded(height: int, width: int) -> None:
     noise = torch.randint(0, 256, (3, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    earlier = Earlier(noise[2])
+    around = [Neighbour(noise[2], -1.0), Neighbour(noise[2], 2.0)]
     for way in (FlowInterpolator(), RefinedInterpolator(FootageRefiner())):
-        made = way(noise[0], noise[1], [0.0, 0.3, 1.0], earlier)
+        made = way(noise[0], noise[1], [0.0, 0.3, 1.0], around)
         assert torch.equal(made[[0, 2]], noise[:2])
         if min(height, width) < 12:
             assert torch.equal(made, LinearInterpolator()(noise[0], noise[1], [0.0, 0.3, 1.0]))
@@ -95,9 +95,10 @@ def test_times_outside_and_other_sizes_are_refused() -> None:
     with pytest.raises(BadArgument, match="one size"):
         FlowInterpolator()(first.pixels, second.pixels[:, :60], [0.5])
     with pytest.raises(BadArgument, match="one size"):
-        FlowInterpolator()(first.pixels, second.pixels, [0.5], Earlier(first.pixels[:, :60]))
-    with pytest.raises(BadArgument, match="not before the first"):
-        LinearInterpolator()(first.pixels, second.pixels, [0.5], Earlier(first.pixels, 0.0))
+        FlowInterpolator()(first.pixels, second.pixels, [0.5], [Neighbour(first.pixels[:, :60], -1.0)])
+    for share in (0.0, 1.0):
+        with pytest.raises(BadArgument, match="neither before 0 nor after 1"):
+            LinearInterpolator()(first.pixels, second.pixels, [0.5], [Neighbour(first.pixels, share)])
 
 
 def scenes_error(seed: int, speed: float, share: float, size_px: tuple[int, int]) -> dict[str, float]:
@@ -156,30 +157,45 @@ def off(made: torch.Tensor, true: torch.Tensor) -> float:
 def test_what_speeds_up_is_where_it_is_at_that_time(
     columns: tuple[int, ...], share: float, size_px: tuple[int, int]
 ) -> None:
-    """A view that pans: where it is before, at the first, in the middle, and at the second picture."""
+    """A view that pans: where it is before, at the first, in the middle, and at the second picture; and backwards."""
     before, first, middle, second = panned(columns, size_px)
-    even, bent = (FlowInterpolator()(first, second, [0.5], e)[0] for e in (None, Earlier(before, share)))
+    even, bent = (FlowInterpolator()(first, second, [0.5], e)[0] for e in ((), [Neighbour(before, share)]))
     assert off(bent, middle) < 0.5 * off(even, middle)
+    mirrored = FlowInterpolator()(second, first, [0.5], [Neighbour(before, 1 - share)])[0]
+    assert off(mirrored, middle) < 0.5 * off(even, middle)
+
+
+@pytest.mark.parametrize("third", [1, 2])
+def test_both_sides_tell_of_a_bend_that_changes(third: int) -> None:
+    """A view whose place is a cubic of the time: at -1, 0, a third of the way, 1 and 2."""
+    places = [12 + 6 * at + 2 * (at**3 - at) for at in (-1.0, 0.0, third / 3, 1.0, 2.0)]
+    before, first, middle, second, after = panned([round(place) for place in places])
+    around = [Neighbour(before, -1.0), Neighbour(after, 2.0)]
+    told = [around, around[:1], around[1:], []]
+    both, *others = (off(FlowInterpolator()(first, second, [third / 3], some)[0], middle) for some in told)
+    assert all(both < other for other in others), (both, others)
 
 
 def test_what_goes_on_as_it_did_goes_straight() -> None:
-    before, first, middle, second = panned((0, 10, 15, 20))
-    even, bent = (FlowInterpolator()(first, second, [0.5], e)[0] for e in (None, Earlier(before)))
-    assert off(bent, middle) < off(even, middle) + 0.5
+    before, first, middle, second, after = panned((0, 10, 15, 20, 30))
+    for around in ([Neighbour(before, -1.0)], [Neighbour(before, -1.0), Neighbour(after, 2.0)]):
+        even, bent = (FlowInterpolator()(first, second, [0.5], some)[0] for some in ((), around))
+        assert off(bent, middle) < off(even, middle) + 0.5
 
 
-@pytest.mark.parametrize("share", [-3.0, -0.1])
-def test_a_picture_of_long_ago_or_just_now_tells_nothing(share: float) -> None:
+@pytest.mark.parametrize("share", [-3.0, -0.1, 1.1, 4.0])
+def test_a_picture_too_far_or_too_near_tells_nothing(share: float) -> None:
     before, first, second = panned((8, 8, 24))
-    alone, told = (FlowInterpolator()(first, second, [0.5], e) for e in (None, Earlier(before, share)))
+    alone, told = (FlowInterpolator()(first, second, [0.5], e) for e in ((), [Neighbour(before, share)]))
     assert torch.equal(alone, told)
 
 
-def test_an_earlier_picture_of_something_else_hardly_matters() -> None:
+@pytest.mark.parametrize("shares", [(-1.0,), (2.0,), (-1.0, 2.0)])
+def test_pictures_of_something_else_hardly_matter(shares: tuple[float, ...]) -> None:
     first, middle, second = panned((0, 5, 10))
     other = panned((0,))[0].flip(-1).roll(1, 0)
-    told = FlowInterpolator()(first, second, [0.5], Earlier(other))[0]
-    assert off(told, middle) < 0.001 * off(LinearInterpolator()(first, second, [0.5])[0], middle)
+    told = FlowInterpolator()(first, second, [0.5], [Neighbour(other, share) for share in shares])[0]
+    assert off(told, middle) < 0.002 * off(LinearInterpolator()(first, second, [0.5])[0], middle)
 
 
 def test_what_comes_into_view_is_taken_from_the_picture_that_shows_it() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from legato.errors import BadArgument
 from legato.motion.cuts import AdaptiveCuts
-from legato.motion.interpolate import Earlier, LinearInterpolator
+from legato.motion.interpolate import LinearInterpolator, Neighbour
 from legato.motion.retime import end_of, retimed, shown_at
 from legato.video import Frame
 from tests import faults
@@ -73,27 +73,29 @@ def test_nothing_is_mixed_across_a_cut() -> None:
     assert same == [n for n in range(48) if n not in (21, 22, 23)]
 
 
-def test_the_frame_before_is_told_within_a_shot_at_its_time() -> None:
-    told: list[tuple[int, float] | None] = []
+def test_the_frames_around_are_told_within_a_shot_at_their_times() -> None:
+    told: list[list[tuple[int, float]]] = []
 
     class Noting:
         def __call__(
-            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], earlier: Earlier | None = None
+            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], around: Sequence[Neighbour] = ()
         ) -> torch.Tensor:
-            told.append(earlier and (int(earlier.picture[0, 0, 0]), earlier.share))
+            told.append([(int(one.picture[0, 0, 0]), one.share) for one in around])
             return LINEAR(first, second, shares)
 
     uneven = [Fraction(n, 10) for n in (0, 2, 3, 5, 7)]
     frames = [grey(level, time) for level, time in zip((0, 30, 60, 90, 120), uneven, strict=True)]
     between = [Fraction(n, 20) for n in (1, 5, 7, 11)]
     list(retimed(frames, between, Noting()))
-    assert told == [None, (0, -2.0), (30, -0.5), (60, -1.0)]
+    assert told == [[(60, 1.5)], [(0, -2.0), (90, 3.0)], [(30, -0.5), (120, 2.0)], [(60, -1.0)]]
 
     told.clear()
     old, new = faults.moving_scene(0, rate=10, seconds=1), faults.moving_scene(5, rate=10, seconds=1)
     frames = [Frame(f.pixels, n, Fraction(1, 10)) for n, f in enumerate(old[:6] + new[:6])]
     list(retimed(frames, [Fraction(2 * n + 1, 20) for n in range(11)], Noting(), cuts=AdaptiveCuts()))
-    assert [earlier is None for earlier in told] == [True, *[False] * 4, True, *[False] * 4]
+    shares = [[round(share) for _, share in around] for around in told]
+    shot = [[2], [-1, 2], [-1, 2], [-1, 2], [-1]]  # nothing of another shot
+    assert shares == shot * 2
 
 
 def test_a_detector_that_needs_longer_needs_a_larger_window() -> None:
@@ -141,7 +143,7 @@ def test_extreme_slow_motion_comes_in_small_portions() -> None:
 
     class Counting:
         def __call__(
-            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], earlier: Earlier | None = None
+            self, first: torch.Tensor, second: torch.Tensor, shares: Sequence[float], around: Sequence[Neighbour] = ()
         ) -> torch.Tensor:
             asked.append(len(shares))
             return LINEAR(first, second, shares)

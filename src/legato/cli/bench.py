@@ -7,7 +7,7 @@ import typer
 
 from legato.cli import parse
 from legato.cli.output import check_places, check_spared, write_json
-from legato.errors import BadArgument, check_at_least, check_finite
+from legato.errors import BadArgument, check_at_least, check_finite, check_share
 
 __all__ = ["app"]
 
@@ -35,7 +35,7 @@ def bench_stream(
     keyframes: Annotated[int | None, typer.Option(help="Most later frames kept so too; 0.")] = None,
     fresh_above: Annotated[
         float | None,
-        typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never); 0 with --text-only."),
+        typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never); 1, or 0 with --text-only."),
     ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
@@ -70,6 +70,8 @@ def bench_stream(
     counts = {name: value for name, value in (kept | rest).items() if name != "fresh_above"}
     check_at_least(0, **{_option(names.get(name, name)): value for name, value in counts.items()})
     check_finite(**{"--drive-guidance": drive_guidance})
+    if fresh_above is not None:
+        check_share(**{"--fresh-above": fresh_above})
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
     window = replace(usual, **shape, **rest, appearance=replace(usual.appearance, **kept))

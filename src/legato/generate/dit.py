@@ -84,7 +84,6 @@ class VideoDiT(
         width: channels of a token, a multiple of 4.
         depth: blocks.
         heads: of attention.
-        mlp_ratio: how many times wider than a token the hidden layer of a block is.
         clock: how it is told the time: `rotary` (seconds turn queries and keys), `seconds` (sines and cosines of
             seconds are added), `both` of these, `index` (the same of the frame's number), `learned`
             (`FramePositions`), `none`.
@@ -105,6 +104,7 @@ class VideoDiT(
             are clear, see `legato.clock.trends`: how fast frames move that are still being made.
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
             values as a token, a clean clip is easier to say than a field that has the noise in it.
+        mlp_ratio: how many times wider than a token the hidden layer of a block is.
 
     Raises:
         BadArgument: an argument is outside what is said here.
@@ -117,7 +117,6 @@ class VideoDiT(
         width: int = 192,
         depth: int = 6,
         heads: int = 4,
-        mlp_ratio: float = 4.0,
         clock: str = "rotary",
         rate: bool = True,
         noise: str = "frame",
@@ -132,6 +131,7 @@ class VideoDiT(
         motion: bool = False,
         trend: bool = False,
         pull: bool = False,
+        mlp_ratio: float = 4.0,
     ):
         super().__init__()
         for name, value, known in (("clock", clock, CLOCKS), ("noise", noise, NOISES)):
@@ -140,7 +140,7 @@ class VideoDiT(
         check_at_least(
             1, channels=channels, patch_px=patch_px, width=width, depth=depth, heads=heads, drive_stride=drive_stride
         )
-        if not width * mlp_ratio >= 1:
+        if not 1 <= width * mlp_ratio < float("inf"):
             raise BadArgument(f"mlp_ratio is {mlp_ratio:g}; expected one that leaves a hidden layer of 1 or more")
         check_at_least(0, classes=classes, text_bytes=text_bytes, text_depth=text_depth, drive_channels=drive_channels)
         if width % 4 or width % heads:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
+from legato.clock import RateEmbedding
 from legato.data.batch import nominal_seconds
 from legato.errors import BadArgument, ModelNotFound, check_finite
 from legato.generate.dit import VideoDiT
@@ -105,6 +106,8 @@ class Ask:
             given_guidance=self.given_guidance,
             seconds_guidance=self.seconds_guidance,
         )
+        if self.seconds.ndim != 2:
+            raise BadArgument(f"seconds are {tuple(self.seconds.shape)}; expected (clips, frames)")
         for clip, times in enumerate(self.seconds.tolist()):
             if not all(map(math.isfinite, times)):
                 raise BadArgument("a frame's time is no number; times are finite seconds that rise")
@@ -310,7 +313,7 @@ class VideoGenerator:
             seconds = ask.seconds if ask.seconds_at is None else ask.seconds_at(float(levels.max()))
             noisy = {"given": self._ungiven(ask, x, levels, unit)} if unit is not None else {}
             seen = [(x, levels), *(noisy.get(name, (x, levels)) for name in by)]
-            times = [seconds, *(_counted(seconds) if name == "seconds" else seconds for name in by)]
+            times = [seconds, *(self._counted(ask, seconds) if name == "seconds" else seconds for name in by)]
             told = {"seconds": torch.cat(times).to(device)}
             if not self.objective.hidden:
                 noise = torch.cat([levels for _, levels in seen])
@@ -327,6 +330,16 @@ class VideoGenerator:
         level = levels.amax(1, keepdim=True).expand_as(levels)
         noisy = torch.where(framewise(known), self.objective.noised(x, unit.to(x), level), x)
         return noisy, torch.where(known, level, levels)
+
+    def _counted(self, ask: Ask, seconds: Seconds) -> Seconds:
+        """What the model is told of as many frames at an unknown rate; times that are not believed stay."""
+        frames = self.latents.frames_of(seconds.shape[1] - 1)[-1] + 1
+        counted = self.latents.seconds(nominal_seconds(frames)[None]).to(seconds).expand_as(seconds)
+        return (
+            counted
+            if ask.rate_known is None
+            else torch.where(ask.rate_known.to(seconds.device)[:, None], counted, seconds)
+        )
 
     def check(self, ask: Ask) -> None:
         """Raise `BadArgument` where the model cannot do what is asked, before any work."""
@@ -346,7 +359,7 @@ class VideoGenerator:
             raise BadArgument("this checkpoint refines between keyframes; give the first and the last frame at least")
         if ask.given_guidance != 1 and (not isinstance(self.objective, NoiseObjective) or self.objective.hidden):
             raise BadArgument("given_guidance needs a model that is told how noisy frames are; leave it at 1")
-        if ask.seconds_guidance != 1 and getattr(self.model, "rate", None) is None:
+        if ask.seconds_guidance != 1 and not isinstance(getattr(self.model, "rate", None), RateEmbedding):
             raise BadArgument(
                 "seconds_guidance needs a model that knows unknown rates, as VideoDiT(rate=True); leave it at 1"
             )
@@ -371,11 +384,6 @@ class VideoGenerator:
 def _times(rows: Tensor, count: int) -> Tensor:
     """The samples of a batch, so many times over."""
     return rows if count == 1 else torch.cat([rows] * count)
-
-
-def _counted(seconds: Seconds) -> Seconds:
-    """The times of as many frames whose rate is unknown."""
-    return nominal_seconds(seconds.shape[1]).to(seconds).expand_as(seconds)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -39,7 +39,7 @@ class View:
     Attributes:
         latents: clean frames kept in view and of the context, then the queue before its first step.
         seconds: of each frame, from the first of them: no number here grows with the stream.
-        known: frames that are clean, all at the front.
+        known: frames that are clean, all at the front; not to be written to.
         drive: conditioning pictures, or None where no frame has one.
         driven: which frames have one.
     """
@@ -52,7 +52,10 @@ class View:
 
 
 Telling = Callable[[View], Denoiser]
-"""Gives the denoiser of a tick: a model with text, guidance and the view's conditions filled in."""
+"""Gives the denoiser of a tick: a model with text, guidance and the view's conditions filled in.
+
+Neither may write to what it is given: ticks share some of it.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +175,7 @@ class RollingWindow:
     frames_per_window: int = 4
     steps: int = 1
     context_frames: int = 0
-    levels: tuple[float, ...] | None = None
+    levels: Sequence[float] | None = None
     appearance: Appearance = Appearance()  # noqa: RUF009 - immutable
     fresh_above: float = 1.0
 
@@ -180,9 +183,9 @@ class RollingWindow:
         check_at_least(1, windows=self.windows, frames_per_window=self.frames_per_window, steps=self.steps)
         check_at_least(0, context_frames=self.context_frames)
         check_share(fresh_above=self.fresh_above)
-        given = self.levels
-        if given is None:
+        if self.levels is None:
             return
+        object.__setattr__(self, "levels", given := tuple(self.levels))
         falling = all(a > b for a, b in itertools.pairwise(given))
         count = self.windows * self.steps + 1
         if len(given) != count or given[0] != 1 or given[-1] != 0 or not falling:
@@ -191,21 +194,16 @@ class RollingWindow:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "RollingWindow":
         """Of the plain values that `dataclasses.asdict` gives, from a file or a pipe."""
-        levels = values["levels"]
-        plain = {
-            "levels": levels if levels is None else tuple(levels),
-            "appearance": Appearance(**values["appearance"]),
-        }
-        return cls(**values | plain)
+        return cls(**values | {"appearance": Appearance(**values["appearance"])})
 
     @property
     def schedule(self) -> tuple[float, ...]:
         """The levels that every window goes through."""
-        return tuple(Euler(self.windows * self.steps).schedule()) if self.levels is None else self.levels
+        return tuple(Euler(self.windows * self.steps).schedule() if self.levels is None else self.levels)
 
     @property
     def most_frames(self) -> int:
-        """The most frames that a call of the denoiser sees, and that a state holds."""
+        """The most frames that a call of the denoiser sees; a state keeps its tensors, beside those kept in view."""
         return self.appearance.most_frames + self.context_frames + self.windows * self.frames_per_window
 
     def begin(
@@ -282,7 +280,7 @@ class RollingWindow:
             end += self.frames_per_window
         begin = max(0, end - self.context_frames) if end > state.context else 0
         left, made = slice(kept + begin, None), slice(kept + state.context, kept + end)
-        pictures, latents = view.drive, x[:, made]
+        pictures, latents = view.drive, x[:, made].clone()
         new = RollingState(
             x[:, left],
             times[:, begin:],
@@ -295,7 +293,7 @@ class RollingWindow:
             state.seeds,
             state.ticks + 1,
         )
-        return Tick(new, latents, times[:, state.context : end])
+        return Tick(new, latents, times[:, state.context : end].clone())
 
     def _view(self, state: RollingState, seconds: Seconds, times: Times, drive: Drive | None) -> View:
         """What is kept, then the context, the queue, and a window of noise; seconds from the first of them."""

@@ -18,7 +18,7 @@ from legato.errors import BadArgument
 from legato.generate.generator import Ask, VideoGenerator
 from legato.generate.refine import Refinement
 from legato.generate.samplers import MultiLevel
-from legato.motion.interpolate import Earlier, Interpolator
+from legato.motion.interpolate import Interpolator, Neighbour
 from legato.video import Frame, Timeline
 from legato.video.prefetch import mapped
 from legato.video.still import read_picture
@@ -199,17 +199,19 @@ def between_keys(
             f"{float(keys[0].time):g} to {float(keys[-1].time):g} s"
         )
 
-    def parts() -> Iterator[tuple[Key | None, Key, Key, tuple[Fraction, ...]]]:
-        for before, a, b in zip((None, *keys), keys, keys[1:], strict=False):
+    def parts() -> Iterator[tuple[int, tuple[Fraction, ...]]]:
+        for number, (a, b) in enumerate(itertools.pairwise(keys)):
             find = bisect_right if b is keys[-1] else bisect_left
             begin, end = bisect_left(times, a.time), find(times, b.time)
-            yield from ((before, a, b, times[n : min(n + AT_ONCE, end)]) for n in range(begin, end, AT_ONCE))
+            yield from ((number, times[n : min(n + AT_ONCE, end)]) for n in range(begin, end, AT_ONCE))
 
-    def filled(part: tuple[Key | None, Key, Key, tuple[Fraction, ...]]) -> Tensor:
-        before, a, b, inside = part
+    def filled(part: tuple[int, tuple[Fraction, ...]]) -> Tensor:
+        number, inside = part
+        a, b = keys[number : number + 2]
         span = b.time - a.time
-        earlier = None if before is None else Earlier(before.picture, float((before.time - a.time) / span))
-        return interpolator(a.picture, b.picture, [float((at - a.time) / span) for at in inside], earlier)
+        beside = (*keys[max(number - 1, 0) : number], *keys[number + 2 : number + 3])
+        around = [Neighbour(key.picture, float((key.time - a.time) / span)) for key in beside]
+        return interpolator(a.picture, b.picture, [float((at - a.time) / span) for at in inside], around)
 
     return _timed(timeline, itertools.chain.from_iterable(mapped(filled, parts(), threads)))
 

@@ -187,11 +187,11 @@ class VideoStream:
                 if self._ended(state, state.shown):
                     return
                 state = self.step(state)
-            pictures = state.ready[: None if count is None else count - made].clone().unbind()
+            pictures = state.ready[: None if count is None else count - made].unbind()
             for at, picture in enumerate(pictures):
                 if self._ended(state, state.shown + at):
                     return
-                yield Made(Frame(picture, first + (state.shown + at) * interval, base), state, at + 1)
+                yield Made(Frame(picture.clone(), first + (state.shown + at) * interval, base), state, at + 1)
             made += len(pictures)
             state = state.after(len(pictures))
 

@@ -88,7 +88,7 @@ class VideoStreamState:
         rolling: its state.
         drive: what is kept of the drive; None without one, or before the first tick.
         decoder: what the latents' decoder keeps; None where frames do not depend on each other, or before the first.
-        ready: frames that are made and not shown yet, fewer than a window's.
+        ready: frames that are made and not shown yet.
         unseen: frames that are decoded next and not shown: of the bridge, and those gone on from that the decoder has
             not given yet.
         given: how many frames were gone on from; the first latent frame stands for one frame without any.

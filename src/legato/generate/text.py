@@ -26,18 +26,20 @@ class TextTokens:
         self, tokens: Float[Tensor, "batch length channels"], mask: Bool[Tensor, "batch length"] | None = None
     ):
         self.tokens, self.mask = tokens, mask
-        self._chosen: dict[tuple[int, ...], TextTokens] = {}
+        self._last: tuple[list[int], TextTokens] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def at(self, rows: Sequence[int]) -> "TextTokens":
-        """Those of some texts, in that order; put together once, since a stream asks for the same at every tick."""
-        chosen = tuple(rows)
-        if chosen not in self._chosen:
-            some = list(chosen)
-            self._chosen[chosen] = TextTokens(self.tokens[some], None if self.mask is None else self.mask[some])
-        return self._chosen[chosen]
+        """Those of some texts, in that order; the last ones are kept, as a stream asks for the same at every tick."""
+        chosen = list(rows)
+        if self._last is not None and self._last[0] == chosen and not torch.is_grad_enabled():
+            return self._last[1]
+        some = TextTokens(self.tokens[chosen], None if self.mask is None else self.mask[chosen])
+        if not torch.is_grad_enabled():
+            self._last = chosen, some
+        return some
 
     @property
     def pooled(self) -> Float[Tensor, "batch channels"]:

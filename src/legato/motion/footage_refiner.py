@@ -17,7 +17,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
-from legato.motion.interpolate import Earlier, FlowInterpolator
+from legato.motion.interpolate import FlowInterpolator, Neighbour
 from legato.motion.moving import Mixture, MovingPair
 from legato.motion.warp import Field, places_of, sampled
 from legato.nn import load_folder
@@ -153,10 +153,10 @@ class RefinedInterpolator:
     flow: FlowInterpolator = FlowInterpolator()  # noqa: RUF009 - immutable
 
     def __call__(
-        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+        self, first: Picture, second: Other, shares: Sequence[float], around: Sequence[Neighbour] = ()
     ) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        return self.flow.mixed(first, second, shares, earlier, self._mixture)
+        return self.flow.mixed(first, second, shares, around, self._mixture)
 
     @torch.inference_mode()
     def _mixture(self, pair: MovingPair, share: float) -> Mixture:

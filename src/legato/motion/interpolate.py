@@ -18,33 +18,33 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.motion.flow import LEAST_SIDE_PX, DisFlow, FlowEstimator
-from legato.motion.moving import Mixture, MovingPair, Past
+from legato.motion.moving import Beyond, Mixture, MovingPair
 from legato.motion.warp import Field, places_of, sampled_at
 from legato.video.frames import Frame, Frames
 from legato.video.pixels import rows_of_pixels
 
-__all__ = ["Earlier", "FlowInterpolator", "Interpolator", "LinearInterpolator", "SimpleFlowInterpolator", "between"]
+__all__ = ["FlowInterpolator", "Interpolator", "LinearInterpolator", "Neighbour", "SimpleFlowInterpolator", "between"]
 
 Picture = UInt8[Tensor, "3 height width"]
 Image = Float32[np.ndarray, "rows columns 3"]
 Other = UInt8[Tensor, "3 other_height other_width"]  # its size is checked with a message
 Pictures = UInt8[Tensor, "time 3 height width"]
 
-# Further or nearer in time than this, on the scale of shares, a picture tells little of how motion changes.
-LONG_AGO, JUST_NOW = -2.0, -0.5
+# Further or nearer than this from the pair, whose pictures are 1 apart, a picture tells little of how motion changes.
+FURTHEST, NEAREST = 2.0, 0.5
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """A picture of the same shot before the two that others go between: it shows how motion changes.
+class Neighbour:
+    """A picture of the same shot before or after the two that others go between: it shows how motion changes.
 
     Attributes:
         picture: RGB, of their size.
-        share: when, on the scale of shares: -1 if all three are evenly spaced.
+        share: when, on the scale of shares: -1 for the one before and 2 for the one after if all are evenly spaced.
     """
 
     picture: Other
-    share: float = -1.0
+    share: float
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Interpolator(Protocol):
     """Anything that fills in pictures between two."""
 
     def __call__(
-        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+        self, first: Picture, second: Other, shares: Sequence[float], around: Sequence[Neighbour] = ()
     ) -> Pictures:
         """Pictures at shares of the way from `first` to `second`.
 
@@ -60,7 +60,7 @@ class Interpolator(Protocol):
             first: RGB, `uint8 (3, height, width)`.
             second: RGB of the same size.
             shares: each from 0 to 1.
-            earlier: what was before, for those who have a use for it.
+            around: what is before and after, one of each at most, for those who have a use for it.
 
         Raises:
             BadArgument: sizes differ, or a share is out of range.
@@ -73,10 +73,10 @@ class LinearInterpolator:
     """Cross-fade: exact for light that changes, a double exposure for things that move."""
 
     def __call__(
-        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+        self, first: Picture, second: Other, shares: Sequence[float], around: Sequence[Neighbour] = ()
     ) -> Pictures:
         """Weighted means of the two pictures; see `Interpolator`."""
-        check_pair(first, second, shares, earlier)
+        check_pair(first, second, shares, around)
         a, b = (rows_of_pixels(picture).astype(np.float32) for picture in (first, second))
         return in_between(first, second, shares, lambda share: a + (b - a) * np.float32(share))
 
@@ -91,36 +91,37 @@ class FlowInterpolator:
     sharply, and softly where they do not. Where moving them hardly made them agree better, and where nothing moves by a
     pixel, the place is cross-faded as by `LinearInterpolator`.
 
-    An earlier picture bends the way from straight lines to parabolas, and motion that changes much is believed less.
+    A picture before or after bends the way from straight lines to parabolas, both to cubics, and motion whose change is
+    less known is believed less.
     Pictures of fewer than 12 pixels a side show no flow, and are cross-faded.
 
     Args:
         estimator: of the flow between the two pictures.
-        past_estimator: of the flow to an earlier one; it is smoothed, and need not be sharp.
+        beyond_estimator: of the flow to those around; it is smoothed, and need not be sharp.
     """
 
     estimator: FlowEstimator = DisFlow("finest")  # noqa: RUF009 - immutable
-    past_estimator: FlowEstimator = DisFlow("medium", 256)  # noqa: RUF009 - immutable
+    beyond_estimator: FlowEstimator = DisFlow("medium", 256)  # noqa: RUF009 - immutable
 
     def __call__(
-        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+        self, first: Picture, second: Other, shares: Sequence[float], around: Sequence[Neighbour] = ()
     ) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        return self.mixed(first, second, shares, earlier, MovingPair.mixture)
+        return self.mixed(first, second, shares, around, MovingPair.mixture)
 
     def mixed(
         self,
         first: Picture,
         second: Other,
         shares: Sequence[float],
-        earlier: Earlier | None,
+        around: Sequence[Neighbour],
         mixture: Callable[[MovingPair, float], Mixture],
     ) -> Pictures:
         """Pictures along the flow, put together as `mixture` says; see `Interpolator`."""
-        check_pair(first, second, shares, earlier)
+        check_pair(first, second, shares, around)
         if min(first.shape[-2:]) < LEAST_SIDE_PX:
             return LinearInterpolator()(first, second, shares)
-        pair = self.pair(first, second, earlier) if any(0 < share < 1 for share in shares) else None
+        pair = self.pair(first, second, around) if any(0 < share < 1 for share in shares) else None
 
         def along(share: float) -> Image:
             assert pair is not None
@@ -128,14 +129,16 @@ class FlowInterpolator:
 
         return in_between(first, second, shares, along)
 
-    def pair(self, first: Picture, second: Picture, earlier: Earlier | None = None) -> MovingPair:
-        """Two pictures with the flow between them both ways, and that to an earlier one if it tells something."""
+    def pair(self, first: Picture, second: Picture, around: Sequence[Neighbour] = ()) -> MovingPair:
+        """Two pictures with the flow between them both ways, and that to those around if they tell something."""
         forward, backward = (_field(self.estimator(a, b)) for a, b in ((first, second), (second, first)))
-        past: Past | None = None
-        if earlier is not None and LONG_AGO <= earlier.share <= JUST_NOW:
-            flow = _field(self.past_estimator(first, earlier.picture))
-            past = Past(rows_of_pixels(earlier.picture), flow, earlier.share)
-        return MovingPair(rows_of_pixels(first), rows_of_pixels(second), forward, backward, past)
+        sides: list[Beyond | None] = [None, None]
+        for one in around:
+            side, away = (0, -one.share) if one.share < 0 else (1, one.share - 1)
+            if NEAREST <= away <= FURTHEST:
+                flow = _field(self.beyond_estimator(second if side else first, one.picture))
+                sides[side] = Beyond(rows_of_pixels(one.picture), flow, away)
+        return MovingPair(rows_of_pixels(first), rows_of_pixels(second), forward, backward, *sides)
 
 
 def _field(flow: Tensor) -> Field:
@@ -157,10 +160,10 @@ class SimpleFlowInterpolator:
     estimator: FlowEstimator = DisFlow("medium")  # noqa: RUF009 - immutable
 
     def __call__(
-        self, first: Picture, second: Other, shares: Sequence[float], earlier: Earlier | None = None
+        self, first: Picture, second: Other, shares: Sequence[float], around: Sequence[Neighbour] = ()
     ) -> Pictures:
         """Pictures along the flow; see `Interpolator`."""
-        check_pair(first, second, shares, earlier)
+        check_pair(first, second, shares, around)
         images = [rows_of_pixels(picture).astype(np.float32) for picture in (first, second)]
         flows = []
         if any(0 < share < 1 for share in shares):
@@ -223,13 +226,14 @@ def _common(times: Sequence[Fraction]) -> int:
     return math.lcm(*(time.denominator for time in times))
 
 
-def check_pair(first: Tensor, second: Tensor, shares: Sequence[float], earlier: Earlier | None = None) -> None:
+def check_pair(first: Tensor, second: Tensor, shares: Sequence[float], around: Sequence[Neighbour] = ()) -> None:
     """Raise `BadArgument` where sizes differ or a share is out of range; see `Interpolator`."""
-    for other in (second, *([earlier.picture] if earlier else [])):
+    for other in (second, *(one.picture for one in around)):
         if first.shape != other.shape:
             raise BadArgument(f"the pictures are {tuple(first.shape)} and {tuple(other.shape)}; expected one size")
-    if earlier and earlier.share >= 0:
-        raise BadArgument(f"share {earlier.share} of an earlier picture is not before the first one, at 0")
+    for one in around:
+        if 0 <= one.share <= 1:
+            raise BadArgument(f"share {one.share} of a picture around is neither before 0 nor after 1")
     for share in shares:
         if not 0 <= share <= 1:
             raise BadArgument(f"share {share} does not lie between 0 (the first picture) and 1 (the second)")
@@ -245,5 +249,6 @@ def in_between(first: Tensor, second: Tensor, shares: Sequence[float], inside: C
         if share in (0, 1):
             place[:] = rows_of_pixels(second if share else first)
         else:
-            cv2.convertScaleAbs(cv2.max(inside(share), 0), dst=place)  # rounded once, half levels to even
+            _, image = cv2.threshold(inside(share), 0, 0, cv2.THRESH_TOZERO)
+            cv2.convertScaleAbs(image, dst=place)  # rounded once, half levels to even
     return torch.from_numpy(made).permute(0, 3, 1, 2).to(first.device)

@@ -1,6 +1,6 @@
 """Two pictures and what moves between them: where to look in each, and how much of each to take.
 
-`MovingPair` throws optical flow forward to a time in between, along curves where it knows what was before, and says, on
+`MovingPair` throws optical flow forward to a time in between, along curves where it knows what is beyond, and says, on
 a coarse grid, how a picture there is to be put together: a `Mixture`. It then puts it together from the pictures at
 their full size. The two are apart so that a network may correct the first.
 """
@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from legato.motion.warp import Field, places_of, sampled, sampled_at
 
-__all__ = ["Mixture", "MovingPair", "Past"]
+__all__ = ["Beyond", "Mixture", "MovingPair"]
 
 Bytes = UInt8[np.ndarray, "rows columns 3"]
 Image = Float32[np.ndarray, "rows columns 3"]
@@ -24,9 +24,10 @@ UNLIKE_LEVELS = 10.0  # grey levels of difference at which a match counts for a 
 LEAST_WEIGHT = 1e-3  # under it a place counts as one where nothing has landed
 AGREE_SHARE, SHARP_SHARE = 1 / 17, 1 / 51  # of the longer side: what is looked at around a place
 LEFT_WEIGHT = 2.0  # of the square of what moving leaves, beside that of the difference as it is
-BENT_SHARE = 0.75  # of the change of motion: the rest is what noise and jerks pretend
-BENT_WEIGHT = 0.25  # of its square, beside that of the motion
-UNSURE = 0.2  # trust in the past under which motion counts as even
+BENT_SHARE = 0.75  # of the change of motion, where one side tells of it: the rest is what noise and jerks pretend
+BENT_TWICE = 1.4  # where both do; smoothing takes away a part of what is seen
+BENT_WEIGHT = 0.25  # of the square of what is not known of it, beside that of the motion
+UNSURE = 0.03  # trust in what is beyond at which a bend counts half
 NOISE_LEVELS = 2.0  # grey levels of difference under which there is little to explain
 HOPELESS_LEVELS = 30.0  # grey levels of difference left at which moving is believed half as much
 SHARP_LEVELS = 8.0  # grey levels of difference at which sampling is a third sharp
@@ -56,18 +57,18 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Past:
-    """A picture before the first of a pair.
+class Beyond:
+    """A picture of the same shot before the first of a pair, or after the second.
 
     Attributes:
         picture: RGB, channels last.
-        flow: from the first picture of the pair to it, in pixels.
-        share: when, on a scale where the pair is at 0 and 1: -1 if all three are evenly spaced.
+        flow: from the nearer picture of the pair to it, in pixels.
+        away: how far it is from that picture, where those of the pair are 1 apart.
     """
 
     picture: Bytes
     flow: Field
-    share: float
+    away: float
 
 
 class MovingPair:
@@ -78,10 +79,19 @@ class MovingPair:
         second: of the same size.
         forward: flow from the first to the second, in pixels.
         backward: the other way.
-        past: what was before; None: motion counts as even.
+        before: what was before; without it and what comes after, motion counts as even.
+        after: what comes after.
     """
 
-    def __init__(self, first: Bytes, second: Bytes, forward: Field, backward: Field, past: Past | None = None) -> None:
+    def __init__(
+        self,
+        first: Bytes,
+        second: Bytes,
+        forward: Field,
+        backward: Field,
+        before: Beyond | None = None,
+        after: Beyond | None = None,
+    ) -> None:
         self.pictures = (first, second)
         self.height, self.width = first.shape[:2]
         scale = min(GRID_SIDE_PX / max(self.height, self.width), 1.0)
@@ -93,20 +103,20 @@ class MovingPair:
         self.agree_px = self._odd(AGREE_SHARE)
         self.sharp_px = self._odd(SHARP_SHARE)
         self.apart = _difference(*self.small)
-        self.bend = None if past is None else self._bend(past)
+        self.bends = tuple(None if it is None else self._bend(side, it) for side, it in enumerate((before, after)))
 
     def mixture(self, share: float) -> Mixture:
         """What optical flow alone makes of a share of the way."""
         motion = self._motion(share)
         motions = (motion * np.float32(-share), motion * np.float32(1 - share))
-        bent: Plane | float = 0.0
-        if self.bend is not None:
-            bend = sampled(self.bend, motions[0])
-            aside = bend * np.float32(BENT_SHARE * share * (1 - share) / 2)
+        unknown: Plane | float = 0.0
+        bends = [sampled(bend, way) for bend, way in zip(self.bends, motions, strict=True) if bend is not None]
+        if bends:
+            aside, change = _curved(bends, share)
             motions = (motions[0] + aside, motions[1] + aside)
-            bent = np.square(bend).sum(-1) / np.square(np.linalg.norm(motion, axis=-1) + 1)
+            unknown = np.square(change).sum(-1) / np.square(np.linalg.norm(motion, axis=-1) + 1)
         first, second = (sampled(small, way) for small, way in zip(self.small, motions, strict=True))
-        moved, sharpness = self._judged(first, second, motion, motions, bent)
+        moved, sharpness = self._judged(first, second, motion, motions, unknown)
         near = np.full(self.grid, 1 - share, dtype=np.float32)
         return Mixture(motions, near, near, moved, sharpness)
 
@@ -153,20 +163,21 @@ class MovingPair:
         unlike = _mean(cv2.blur(cv2.absdiff(self.small[side], sampled(self.small[1 - side], flow)), (3, 3)))
         return np.asarray(np.exp(-unlike / UNLIKE_LEVELS) * (np.exp(-strayed) + np.float32(1e-3)), dtype=np.float32)
 
-    def _bend(self, past: Past) -> Field:
-        """By how much the motion of what is where in the first picture changes from one pair to the next, in cells.
+    def _bend(self, side: int, beyond: Beyond) -> Field:
+        """By how much the motion of what is where in one picture changes from one pair to the next, in cells.
 
-        A parabola through three places (Xu et al. 2019, "Quadratic video interpolation", equations 2 to 4).
+        A parabola through three places (Xu et al. 2019, "Quadratic video interpolation", equations 2 to 4), which bends
+        the same way seen from either end.
         """
-        picture, flow = self._on_grid(past.picture), self._on_grid(past.flow) / self.per_cell
-        unlike = _mean(cv2.blur(cv2.absdiff(self.small[0], sampled(picture, flow)), (3, 3)))
-        trust = self.trust[0] * np.exp(-unlike / UNLIKE_LEVELS)
-        bend = (flow - self.flows[0] * np.float32(past.share)) * np.float32(2 / (past.share**2 - past.share))
+        picture, flow = self._on_grid(beyond.picture), self._on_grid(beyond.flow) / self.per_cell
+        unlike = _mean(cv2.blur(cv2.absdiff(self.small[side], sampled(picture, flow)), (3, 3)))
+        trust = self.trust[side] * np.exp(-unlike / UNLIKE_LEVELS)
+        bend = (flow + self.flows[side] * np.float32(beyond.away)) * np.float32(2 / (beyond.away**2 + beyond.away))
         around, known = (cv2.blur(x, (self.agree_px, self.agree_px)) for x in (bend * trust[..., None], trust))
-        return np.asarray(around / (known[..., None] + UNSURE), dtype=np.float32)
+        return np.asarray(around * (known / (np.square(known) + UNSURE**2))[..., None], dtype=np.float32)
 
     def _judged(
-        self, first: Bytes, second: Bytes, motion: Field, motions: tuple[Field, Field], bent: Plane | float
+        self, first: Bytes, second: Bytes, motion: Field, motions: tuple[Field, Field], unknown: Plane | float
     ) -> tuple[Plane, Plane]:
         """For each cell of the grid how far moving is believed, and how sharp the result may be; 0 to 1."""
         difference = _difference(first, second)
@@ -175,7 +186,7 @@ class MovingPair:
         left /= shown + np.float32(0.01)  # beyond an edge of one picture the other one is believed
         # Of two guesses with errors of their own the best mixture weighs by inverse squares.
         # What moves unevenly is elsewhere than where both pictures agree that it is.
-        pays = 1 / (1 + LEFT_WEIGHT * np.square(left / (apart + np.float32(0.01))) + BENT_WEIGHT * bent)
+        pays = 1 / (1 + LEFT_WEIGHT * np.square(left / (apart + np.float32(0.01))) + BENT_WEIGHT * unknown)
         pays /= 1 + np.square(np.square(left / HOPELESS_LEVELS))
         pays *= 1 - np.exp(-apart / NOISE_LEVELS)  # noise and soft light look like motion, and stay where they are
         squared = np.square(motion * self.per_cell).sum(-1)
@@ -204,6 +215,19 @@ class MovingPair:
         return image if image.shape[:2] == size[::-1] else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
+def _curved(bends: list[Field], share: float) -> tuple[Field, Field]:
+    """How far aside of a straight way to look, and by how much the bend itself is uncertain.
+
+    Where one side tells of it, it counts as the same all the way: a parabola. Where both do, it goes evenly from one to
+    the other, a cubic, and how much they differ is what is not known of it.
+    """
+    if len(bends) == 1:
+        return bends[0] * np.float32(BENT_SHARE * share * (1 - share) / 2), bends[0]
+    first, second = bends
+    weight = BENT_TWICE * share * (1 - share) / 6
+    return first * np.float32(weight * (2 - share)) + second * np.float32(weight * (1 + share)), first - second
+
+
 def _mean(image: Bytes) -> Plane:
     """Mean over the channels."""
     return cv2.transform(image.astype(np.float32), np.full((1, 3), 1 / 3, dtype=np.float32))
@@ -223,7 +247,7 @@ def _mixed(first: Image, second: Image, weight: Plane) -> Image:
 
 
 def _rest(weight: Plane) -> Plane:
-    return cv2.subtract(WHOLE, weight)
+    return np.float32(WHOLE) - weight
 
 
 def _filled(total: Field, weight: Plane) -> Field:

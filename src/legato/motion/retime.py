@@ -5,6 +5,7 @@ that is a source frame's gives that frame's very pixels, one between two frames 
 between two shots gets the frame nearer to it: nothing is ever mixed across a cut.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from legato.errors import BadArgument
 from legato.motion.cuts import CutDetector
-from legato.motion.interpolate import Earlier, FlowInterpolator, Interpolator
+from legato.motion.interpolate import FlowInterpolator, Interpolator, Neighbour
 from legato.video.frames import Frame
 from legato.video.prefetch import mapped
 from legato.video.write import LONE_FRAME_SECONDS
@@ -131,6 +132,7 @@ class _Gap:
         before: the frame before the first, if it is of the same shot.
         first: the frame at the start.
         second: the one at the end, if it is in reach: None at the end of the video.
+        after: the frame after the second, if it is of the same shot as that.
         cut: whether the second begins a shot.
         begin: earliest time that belongs here; a little before that of `first`, by what its file may have rounded.
         end: the first time that does not.
@@ -139,6 +141,7 @@ class _Gap:
     before: Frame | None
     first: Frame
     second: Frame | None
+    after: Frame | None
     cut: bool
     begin: Fraction
     end: Fraction
@@ -150,10 +153,9 @@ class _Gap:
         if inside and self.second is not None and not self.cut:
             begin, span = self.first.time, self.second.time - self.first.time
             spaced = [float((time - begin) / span) for time in inside]
-            earlier: Earlier | None = None
-            if self.before is not None:
-                earlier = Earlier(self.before.pixels, float((self.before.time - begin) / span))
-            made = iter(interpolator(self.first.pixels, self.second.pixels, spaced, earlier))
+            beside = [frame for frame in (self.before, self.after) if frame is not None]
+            around = [Neighbour(frame.pixels, float((frame.time - begin) / span)) for frame in beside]
+            made = iter(interpolator(self.first.pixels, self.second.pixels, spaced, around))
         filled = []
         for time in times:
             if not self._is_between(time):
@@ -177,25 +179,22 @@ def _gaps(
     """The gaps of a video, the last one being the time that its last frame lasts."""
     before: Frame | None = None
     first: Frame | None = None
-    begins_shot = True
-    for second, cut in _settled(frames, cuts, window_frames):
-        if first is not None:
-            if second.time <= first.time:
-                raise BadArgument(f"{second} does not come after {first}; give frames in order of their times")
-            yield _Gap(
-                None if begins_shot else before,
-                first,
-                second,
-                cut,
-                first.time - _rounding(first),
-                second.time - _rounding(second),
-            )
-        before, first, begins_shot = first, second, cut or first is None
+    second: Frame | None = None
+    begins_shot, cut = True, False  # of the first frame, and between the first and the second
+    for coming, begins in itertools.chain(_settled(frames, cuts, window_frames), [(None, False)]):
+        if second is not None and coming is not None and coming.time <= second.time:
+            raise BadArgument(f"{coming} does not come after {second}; give frames in order of their times")
+        if first is not None and second is not None:
+            earlier, later = None if begins_shot else before, None if begins else coming
+            begin, end = first.time - _rounding(first), second.time - _rounding(second)
+            yield _Gap(earlier, first, second, later, cut, begin, end)
+        if second is not None:
+            before, first, begins_shot = first, second, cut or first is None
+        second, cut = coming, begins
     if first is None:
         raise BadArgument("there are no frames to retime; give at least one")
-    yield _Gap(
-        None, first, None, False, first.time - _rounding(first), end_of(first, before, declared) - _rounding(first)
-    )
+    begin, end = first.time - _rounding(first), end_of(first, before, declared) - _rounding(first)
+    yield _Gap(None, first, None, None, False, begin, end)
 
 
 def _settled(frames: Iterable[Frame], cuts: CutDetector | None, window_frames: int) -> Iterator[tuple[Frame, bool]]:
