@@ -8,11 +8,11 @@ The physical speed is random and hidden in training, so a model draws one for ea
   even 20 and 45). The
   median displacement per frame has to grow with the interval: slope of its logarithm on that of the interval, with
   a bootstrap interval and R^2 over the medians; and speeds have to spread as the data's do (quartile ratio, and the
-  Kolmogorov-Smirnov distance).
+  Kolmogorov-Smirnov distance). With guidance on the seconds (`--seconds-guidance`), and without (`unguided`).
 - `pinned`: the first two frames are given, so the speed is determined; generated against true speed, also on an uneven
   timeline, with guidance on the given frames (`--given-guidance`) and without (`pinned_unguided`).
-- `gravity`: free falls, acceleration against the data's.
-- `ramp`: the interval grows threefold within a clip; speed in its last third against its first.
+- `gravity`: free falls, acceleration against the data's, with that guidance and without (`gravity_unguided`).
+- `ramp`: with that guidance, the interval grows threefold within a clip; speed in its last third against its first.
 - `unknown`: the model is told that the rate is unknown; it has to take one of its training.
 - `seed`: one seed at 15 and 30 a second; distance of the frames at equal seconds against that of other seeds.
 """
@@ -100,8 +100,7 @@ def free(generator: VideoGenerator, count: int, sampler: Sampler, **more: Any) -
     rates, displacements = {}, {}
     for rate in RATES:
         seconds = even(rate).repeat(count, 1)
-        options = {name: v[:count] for name, v in more.items()}
-        clips = generated(generator, seconds, range(1000, 1000 + count), sampler, LINE, **options)
+        clips = generated(generator, seconds, range(1000, 1000 + count), sampler, LINE, **more)
         speeds = np.array([np.linalg.norm(line_fit(c, t)) for c, t in zip(clips, seconds, strict=True)])
         tracked = np.isfinite(speeds)
         speeds = speeds[tracked]
@@ -156,12 +155,13 @@ def pinned(generator: VideoGenerator, count: int, sampler: Sampler, guidance: fl
     return out
 
 
-def gravity(generator: VideoGenerator, count: int, sampler: Sampler) -> dict[str, Any]:
+def gravity(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float) -> dict[str, Any]:
     truth = [random_trial(torch.Generator().manual_seed(s), "bounce").speed for s in range(4000)]
     out: dict[str, Any] = {"data_median": float(np.median(truth))}
     for rate in RATES:
         seconds = even(rate).repeat(count, 1)
-        clips = generated(generator, seconds, range(3000, 3000 + count), sampler, BOUNCE)
+        seeds = range(3000, 3000 + count)
+        clips = generated(generator, seconds, seeds, sampler, BOUNCE, seconds_guidance=guidance)
         found = np.array([fall_fit(c, t) for c, t in zip(clips, seconds, strict=True)])
         found = found[np.isfinite(found)]
         median = float(np.median(found)) if len(found) else math.nan
@@ -169,12 +169,13 @@ def gravity(generator: VideoGenerator, count: int, sampler: Sampler) -> dict[str
     return out
 
 
-def ramp(generator: VideoGenerator, count: int, sampler: Sampler) -> dict[str, float]:
+def ramp(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float) -> dict[str, float]:
     """Intervals from 1/60 to 1/20 s, evenly in the logarithm."""
     frames = 24
     steps = torch.linspace(math.log(1 / 60), math.log(1 / 20), frames - 1, dtype=torch.float64).exp()
     seconds = torch.cat([torch.zeros(1, dtype=torch.float64), steps.cumsum(0)])
-    clips = generated(generator, seconds.repeat(count, 1), range(7000, 7000 + count), sampler, LINE)
+    seeds = range(7000, 7000 + count)
+    clips = generated(generator, seconds.repeat(count, 1), seeds, sampler, LINE, seconds_guidance=guidance)
     third = frames // 3
     ratio = []
     for clip in clips:
@@ -200,6 +201,7 @@ def main() -> None:
     parser.add_argument("--controls", nargs="*", default=[], help="checkpoints that are told the time wrongly or not")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--given-guidance", type=float, default=2.0, help="where two frames are given")
+    parser.add_argument("--seconds-guidance", type=float, default=1.1, help="where the speed is free; 1: none")
     parser.add_argument("--quick", action="store_true", help="192 free samples a rate instead of 800, and so on")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -207,13 +209,17 @@ def main() -> None:
     torch.set_grad_enabled(False)
     generator = VideoGenerator.from_pretrained(args.checkpoint)
     sampler = default_sampler(generator.objective, args.steps)
-    result = free(generator, 4 * count, sampler)  # medians of 800 are known to some 2 %
+    # Medians of 800 are known to some 2 %.
+    result = free(generator, 4 * count, sampler, seconds_guidance=args.seconds_guidance)
+    result["unguided"] = free(generator, 2 * count, sampler)
     result["pinned"] = pinned(generator, max(count // 2, 32), sampler, args.given_guidance)
     result["pinned_unguided"] = pinned(generator, max(count // 2, 32), sampler, 1.0)
     result["pinned_error"] = max(row["error"] for row in result["pinned"].values())
-    result["gravity"] = gravity(generator, count, sampler)  # medians of 100 are known to 5 to 9 %
-    result["ramp"] = ramp(generator, max(count // 2, 32), sampler)
-    unknown = free(generator, count // 2, sampler, rate_known=torch.zeros(count, dtype=torch.bool))
+    # Medians of 100 are known to 5 to 9 %.
+    result["gravity"] = gravity(generator, count, sampler, args.seconds_guidance)
+    result["gravity_unguided"] = gravity(generator, count, sampler, 1.0)
+    result["ramp"] = ramp(generator, max(count // 2, 32), sampler, args.seconds_guidance)
+    unknown = free(generator, count // 2, sampler, rate_known=torch.zeros(count // 2, dtype=torch.bool))
     result["unknown"] = {"slope": unknown["slope"]}
     result["seed"] = same_seed(generator, 32, sampler)
     result["controls"] = {}
@@ -231,19 +237,32 @@ def main() -> None:
         trained=generator.trained,
         sampler=repr(sampler),
         given_guidance=args.given_guidance,
+        seconds_guidance=args.seconds_guidance,
     )
 
 
 def show(result: dict[str, Any]) -> None:
     console = Console()
     low, high = result["slope_interval"]
-    console.print(f"free: slope {result['slope']:.3f} ({low:.3f} to {high:.3f}), R2 {result['r2']:.4f}")
+    bare = result["unguided"]
+    console.print(f"free: slope {result['slope']:.3f} ({low:.3f} to {high:.3f}), R2 {result['r2']:.4f}", end="; ")
+    low, high = bare["slope_interval"]
+    medians = " ".join(f"{row['speed_quartiles'][1]:.2f}" for row in bare["rates"].values())
+    console.print(f"unguided {bare['slope']:.3f} ({low:.3f} to {high:.3f}), medians {medians}")
     table = Table(
-        "rate", "tracked", "speed quartiles", "KS", "pinned error", "unguided", "mean log ratio", "gravity / data"
+        "rate",
+        "tracked",
+        "speed quartiles",
+        "KS",
+        "pinned error",
+        "unguided",
+        "mean log ratio",
+        "gravity / data",
+        "unguided",
     )
     for rate, row in result["rates"].items():
         pin, fall = result["pinned"][str(rate)], result["gravity"][str(rate)]
-        bare = result["pinned_unguided"][str(rate)]
+        bare, bare_fall = result["pinned_unguided"][str(rate)], result["gravity_unguided"][str(rate)]
         table.add_row(
             f"{rate:g}",
             f"{row['tracked']:.0%}",
@@ -253,10 +272,11 @@ def show(result: dict[str, Any]) -> None:
             f"{bare['error']:.1%}",
             f"{pin['mean_log_ratio']:+.3f}",
             f"{fall['ratio']:.2f}",
+            f"{bare_fall['ratio']:.2f}",
         )
     pin, bare = result["pinned"]["uneven"], result["pinned_unguided"]["uneven"]
     errors = (f"{pin['error']:.1%}", f"{bare['error']:.1%}")
-    table.add_row("uneven", "", "", "", *errors, f"{pin['mean_log_ratio']:+.3f}", "")
+    table.add_row("uneven", "", "", "", *errors, f"{pin['mean_log_ratio']:+.3f}", "", "")
     console.print(table)
     console.print("data", " ".join(f"{v:.2f}" for v in result["data_speed_quartiles"]))
     console.print(f"ramp: late over early {result['ramp']['median_ratio']:.2f}, unknown rate: slope", end=" ")
