@@ -8,11 +8,12 @@ The physical speed is random and hidden in training, so a model draws one for ea
   even 20 and 45). The
   median displacement per frame has to grow with the interval: slope of its logarithm on that of the interval, with
   a bootstrap interval and R^2 over the medians; and speeds have to spread as the data's do (quartile ratio, and the
-  Kolmogorov-Smirnov distance). With guidance on the seconds (`--seconds-guidance`), and without (`unguided`).
+  Kolmogorov-Smirnov distance). Everywhere with the guidance on seconds that the checkpoint is sampled with, or
+  `--seconds-guidance`; what is called unguided is without.
 - `pinned`: the first two frames are given, so the speed is determined; generated against true speed, also on an uneven
-  timeline, with guidance on the given frames (`--given-guidance`) and without (`pinned_unguided`).
-- `gravity`: free falls, acceleration against the data's, with that guidance and without (`gravity_unguided`).
-- `ramp`: with that guidance, the interval grows threefold within a clip; speed in its last third against its first.
+  timeline, with guidance on the given frames (`--given-guidance`) too, and without any (`pinned_unguided`).
+- `gravity`: free falls, acceleration against the data's; and unguided.
+- `ramp`: the interval grows threefold within a clip; speed in its last third against its first.
 - `unknown`: the model is told that the rate is unknown; it has to take one of its training.
 - `seed`: one seed at 15 and 30 a second; distance of the frames at equal seconds against that of other seeds.
 """
@@ -127,7 +128,7 @@ def free(generator: VideoGenerator, count: int, sampler: Sampler, **more: Any) -
     }
 
 
-def pinned(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float, given: int = 2) -> dict[str, Any]:
+def pinned(generator: VideoGenerator, count: int, sampler: Sampler, given: int = 2, **guidance: Any) -> dict[str, Any]:
     out = {}
     for name in (*RATES, "uneven"):
         seconds, pixels, speeds = [], [], []
@@ -140,7 +141,7 @@ def pinned(generator: VideoGenerator, count: int, sampler: Sampler, guidance: fl
             speeds.append(trial.speed)
         known = torch.zeros(count, FRAMES, dtype=torch.bool)
         known[:, :given] = True
-        told = {"given": torch.stack(pixels), "known": known, "given_guidance": guidance}
+        told = {"given": torch.stack(pixels), "known": known, **guidance}
         clips = generated(generator, torch.stack(seconds), range(count), sampler, LINE, **told)
         later = slice(given, None)
         made = np.array([np.linalg.norm(line_fit(c, t, later)) for c, t in zip(clips, seconds, strict=True)])
@@ -155,7 +156,7 @@ def pinned(generator: VideoGenerator, count: int, sampler: Sampler, guidance: fl
     return out
 
 
-def gravity(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float) -> dict[str, Any]:
+def gravity(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float | None) -> dict[str, Any]:
     truth = [random_trial(torch.Generator().manual_seed(s), "bounce").speed for s in range(4000)]
     out: dict[str, Any] = {"data_median": float(np.median(truth))}
     for rate in RATES:
@@ -169,7 +170,7 @@ def gravity(generator: VideoGenerator, count: int, sampler: Sampler, guidance: f
     return out
 
 
-def ramp(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float) -> dict[str, float]:
+def ramp(generator: VideoGenerator, count: int, sampler: Sampler, guidance: float | None) -> dict[str, float]:
     """Intervals from 1/60 to 1/20 s, evenly in the logarithm."""
     frames = 24
     steps = torch.linspace(math.log(1 / 60), math.log(1 / 20), frames - 1, dtype=torch.float64).exp()
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--controls", nargs="*", default=[], help="checkpoints that are told the time wrongly or not")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--given-guidance", type=float, default=2.0, help="where two frames are given")
-    parser.add_argument("--seconds-guidance", type=float, default=1.1, help="where the speed is free; 1: none")
+    parser.add_argument("--seconds-guidance", type=float, help="1: none; as the checkpoint says by default")
     parser.add_argument("--quick", action="store_true", help="192 free samples a rate instead of 800, and so on")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -211,9 +212,10 @@ def main() -> None:
     sampler = default_sampler(generator.objective, args.steps)
     # Medians of 800 are known to some 2 %.
     result = free(generator, 4 * count, sampler, seconds_guidance=args.seconds_guidance)
-    result["unguided"] = free(generator, 2 * count, sampler)
-    result["pinned"] = pinned(generator, max(count // 2, 32), sampler, args.given_guidance)
-    result["pinned_unguided"] = pinned(generator, max(count // 2, 32), sampler, 1.0)
+    result["unguided"] = free(generator, 2 * count, sampler, seconds_guidance=1.0)
+    guidance = {"given_guidance": args.given_guidance, "seconds_guidance": args.seconds_guidance}
+    result["pinned"] = pinned(generator, max(count // 2, 32), sampler, **guidance)
+    result["pinned_unguided"] = pinned(generator, max(count // 2, 32), sampler, seconds_guidance=1.0)
     result["pinned_error"] = max(row["error"] for row in result["pinned"].values())
     # Medians of 100 are known to 5 to 9 %.
     result["gravity"] = gravity(generator, count, sampler, args.seconds_guidance)
@@ -227,7 +229,9 @@ def main() -> None:
         other = VideoGenerator.from_pretrained(name)
         there = free(other, max(count // 2, 32), sampler)
         row = {key: there[key] for key in ("slope", "slope_interval", "r2")}
-        row["pinned_error"] = max(r["error"] for r in pinned(other, 32, sampler, args.given_guidance).values())
+        row["pinned_error"] = max(
+            r["error"] for r in pinned(other, 32, sampler, given_guidance=args.given_guidance).values()
+        )
         result["controls"][name] = row
     show(result)
     save(

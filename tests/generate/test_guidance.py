@@ -134,6 +134,17 @@ def test_latent_frames_at_an_unknown_rate_are_counted_by_their_pictures() -> Non
     torch.testing.assert_close(seen[0], torch.cat([SECONDS, counted.expand(2, -1)]))
 
 
+@torch.inference_mode()
+def test_seconds_are_guided_as_the_objective_says_where_an_ask_does_not() -> None:
+    ask = Ask(SECONDS, [0, 1], labels=LABELS)
+    usual = replace(GENERATOR, objective=FlowMatching(seconds_guidance=1.5)).denoiser(ask)(X, LEVELS)
+    torch.testing.assert_close(usual, GENERATOR.denoiser(replace(ask, seconds_guidance=1.5))(X, LEVELS))
+    told = replace(GENERATOR, objective=FlowMatching(seconds_guidance=1.5)).denoiser(replace(ask, seconds_guidance=1.0))
+    torch.testing.assert_close(told(X, LEVELS), GENERATOR.denoiser(ask)(X, LEVELS))
+    timeless = replace(generator(rate=False), objective=FlowMatching(seconds_guidance=1.5))
+    assert timeless.sample(ask).isfinite().all()  # that does not know of unknown rates, and is not guided
+
+
 def test_seconds_cannot_be_guided_by_where_a_model_knows_no_unknown_rate() -> None:
     made = generator(rate=False)
     with pytest.raises(BadArgument, match="seconds_guidance"):

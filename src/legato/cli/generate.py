@@ -47,8 +47,9 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
     guidance: Annotated[float, typer.Option(help="Over 1 the text or class counts more.")] = 1.0,
     seconds_guidance: Annotated[
-        float, typer.Option(help="Over 1 the seconds count more: motion differs more between rates.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="Over 1 the seconds count more: motion differs more between rates; as the checkpoint says."),
+    ] = None,
     keyframe_seconds: Annotated[
         float | None,
         typer.Option(help="Generate a frame every so many seconds, and fill in with --refiner."),
@@ -81,7 +82,9 @@ def generate(
     from legato.video.write import check_ending, check_times
 
     check_at_least(1, **{"--count": count, "--scale": scale, "--steps": 1 if steps is None else steps})
-    check_finite(**{"--guidance": guidance, "--seconds-guidance": seconds_guidance})
+    check_finite(**{"--guidance": guidance})
+    if seconds_guidance is not None:
+        check_finite(**{"--seconds-guidance": seconds_guidance})
     if smooth:
         check_reach(smooth)
     check_ending(out)

@@ -75,7 +75,8 @@ class Ask:
         given_guidance: the same for the given frames, where there are any (history guidance, Song et al. 2025): what
             they determine is followed more closely.
         seconds_guidance: the same for the seconds, against frames that are counted at an unknown rate: what moves
-            moves faster per frame where frames are far apart, and slower where they are close.
+            moves faster per frame where frames are far apart, and slower where they are close. By default as the
+            objective says, see `FlowMatching`.
         seconds_at: times of the frames at a noise level from 1 to 0, where they are to vary from one step of the
             sampler to the next; `seconds` throughout by default.
 
@@ -96,7 +97,7 @@ class Ask:
     guidance: float = 1.0
     drive_guidance: float = 1.0
     given_guidance: float = 1.0
-    seconds_guidance: float = 1.0
+    seconds_guidance: float | None = None
     seconds_at: Callable[[float], Seconds] | None = None
 
     def __post_init__(self) -> None:
@@ -104,7 +105,7 @@ class Ask:
             guidance=self.guidance,
             drive_guidance=self.drive_guidance,
             given_guidance=self.given_guidance,
-            seconds_guidance=self.seconds_guidance,
+            seconds_guidance=1.0 if self.seconds_guidance is None else self.seconds_guidance,
         )
         if self.seconds.ndim != 2:
             raise BadArgument(f"seconds are {tuple(self.seconds.shape)}; expected (clips, frames)")
@@ -294,7 +295,7 @@ class VideoGenerator:
         """
         device = next(self.model.parameters()).device
         by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
-        by = left_out(ask)
+        by = self._left_out(ask)
         conditions: dict[str, Any] = {name: rows.to(device) for name, rows in told_rows(ask, by).items()}
         if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
             conditions["drive"] = _times(keyframe_content(ask.given, ask.known).to(device), 1 + len(by))
@@ -331,6 +332,14 @@ class VideoGenerator:
         noisy = torch.where(framewise(known), self.objective.noised(x, unit.to(x), level), x)
         return noisy, torch.where(known, level, levels)
 
+    def _left_out(self, ask: Ask) -> dict[str, float]:
+        """See `left_out`."""
+        return left_out(ask, getattr(self.objective, "seconds_guidance", 1.0) if self._knows_unknown_rates else 1.0)
+
+    @property
+    def _knows_unknown_rates(self) -> bool:
+        return isinstance(getattr(self.model, "rate", None), RateEmbedding)
+
     def _counted(self, ask: Ask, seconds: Seconds) -> Seconds:
         """What the model is told of as many frames at an unknown rate; times that are not believed stay."""
         frames = self.latents.frames_of(seconds.shape[1] - 1)[-1] + 1
@@ -359,7 +368,7 @@ class VideoGenerator:
             raise BadArgument("this checkpoint refines between keyframes; give the first and the last frame at least")
         if ask.given_guidance != 1 and (not isinstance(self.objective, NoiseObjective) or self.objective.hidden):
             raise BadArgument("given_guidance needs a model that is told how noisy frames are; leave it at 1")
-        if ask.seconds_guidance != 1 and not isinstance(getattr(self.model, "rate", None), RateEmbedding):
+        if ask.seconds_guidance not in (None, 1) and not self._knows_unknown_rates:
             raise BadArgument(
                 "seconds_guidance needs a model that knows unknown rates, as VideoDiT(rate=True); leave it at 1"
             )
@@ -374,7 +383,7 @@ class VideoGenerator:
     def memory_bytes(self, ask: Ask) -> int:
         """About how much sampling needs beside the weights: a block's activations and the clip."""
         batch, time = ask.seconds.shape
-        batch *= 1 + len(left_out(ask))
+        batch *= 1 + len(self._left_out(ask))
         patch, width = getattr(self.model, "patch_px", 4), getattr(self.model, "width", 256)
         patch *= self.latents.stride_px
         tokens = batch * time * max(1, self.height // patch) * max(1, self.width // patch)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.data.batch import ClipBatch
-from legato.errors import BadArgument, check_share
+from legato.errors import BadArgument, check_finite, check_share
 from legato.generate.equilibrium import EquilibriumMatching
 
 __all__ = [
@@ -208,18 +208,22 @@ class FlowMatching(NoiseObjective):
         shift: of a sampler's steps, see `legato.generate.samplers.Euler`; a model that was trained on much noise, since
             few numbers decide a clip of many, is to be sampled with finer steps there.
         fresh_above: of a sampler, see the same.
+        seconds_guidance: of sampling, where an `Ask` says none: a small model says a little less of the rate than it
+            knows.
     """
 
     prediction: str = "clean"
     least_noise: float = 0.1
     shift: float = 1.0
     fresh_above: float = 1.0
+    seconds_guidance: float = 1.0
 
     def __post_init__(self) -> None:
         _check_prediction(self.prediction, ("clean", "velocity"))
         if not self.shift > 0:
             raise BadArgument(f"objective.shift is {self.shift}; expected more than 0, 1 for even steps")
         check_share(**{"objective.fresh_above": self.fresh_above})
+        check_finite(**{"objective.seconds_guidance": self.seconds_guidance})
 
     def target(self, clean: Video, epsilon: Video, noise: Noise) -> Video:
         """See `NoiseObjective`."""
