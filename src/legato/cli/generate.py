@@ -148,7 +148,7 @@ def generate(
                 "shown_seconds": shown.seconds.tolist(),
                 "sampler": repr(made_sampler),
                 "guidance": guidance,
-                "seconds_guidance": seconds_guidance,
+                "seconds_guidance": generator.seconds_guidance(ask),
                 "generated_seconds": sparse.seconds.tolist(),
                 "refiner": None if keyframe_seconds is None else refiner,
                 "smooth_seconds": smooth,

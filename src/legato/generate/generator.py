@@ -334,7 +334,13 @@ class VideoGenerator:
 
     def _left_out(self, ask: Ask) -> dict[str, float]:
         """See `left_out`."""
-        return left_out(ask, getattr(self.objective, "seconds_guidance", 1.0) if self._knows_unknown_rates else 1.0)
+        return left_out(ask, self.seconds_guidance(ask))
+
+    def seconds_guidance(self, ask: Ask) -> float:
+        """By how much seconds are guided: what the ask says, or the objective where the model can be."""
+        if ask.seconds_guidance is not None:
+            return ask.seconds_guidance
+        return getattr(self.objective, "seconds_guidance", 1.0) if self._knows_unknown_rates else 1.0
 
     @property
     def _knows_unknown_rates(self) -> bool:

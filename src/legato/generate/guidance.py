@@ -12,21 +12,20 @@ if TYPE_CHECKING:
 __all__ = ["guided", "left_out", "texts_of", "told_rows", "told_texts"]
 
 
-def left_out(ask: "Ask", usual_seconds_guidance: float = 1.0) -> dict[str, float]:
+def left_out(ask: "Ask", seconds_guidance: float) -> dict[str, float]:
     """What is left out in turn, and how much more what that changes counts.
 
     `words` are text and class; of the `given` frames noise is seen instead; without `seconds` frames are counted.
 
     Args:
         ask: for what.
-        usual_seconds_guidance: where it says none.
+        seconds_guidance: what it says of that, or what is usual.
     """
-    by_seconds = usual_seconds_guidance if ask.seconds_guidance is None else ask.seconds_guidance
     more = {
         "words": ask.guidance - 1,
         "drive": ask.drive_guidance - 1,
         "given": ask.given_guidance - 1,
-        "seconds": by_seconds - 1,
+        "seconds": seconds_guidance - 1,
     }
     return {name: by for name, by in more.items() if by and _told(ask, name)}
 
