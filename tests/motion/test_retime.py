@@ -121,7 +121,7 @@ def test_memory_holds_a_window_of_frames_however_long_the_video(threads: int) ->
     made = retimed(endless(), at_rate(25), LINEAR, cuts=AdaptiveCuts(), threads=threads)
     for _ in itertools.islice(made, 300):
         most = max(most, len(alive))
-    assert 3 <= most <= 7 + threads
+    assert 3 <= most <= 8 + threads  # the frames before and after a gap among them
 
 
 def test_threads_make_the_same_frames_and_leave_none_behind() -> None:
