@@ -241,7 +241,7 @@ def main() -> None:
         trained=generator.trained,
         sampler=repr(sampler),
         given_guidance=args.given_guidance,
-        seconds_guidance=args.seconds_guidance,
+        seconds_guidance=generator.seconds_guidance(Ask(even(15)[None], [0], seconds_guidance=args.seconds_guidance)),
     )
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from legato.errors import BadArgument, UnsupportedModel
 from legato.generate import Diffusion, FlowMatching, VideoGenerator
+from legato.generate.ask import Ask
 from legato.generate.diffusers_models import DiffusersDenoiser
-from legato.generate.generator import Ask
 from legato.generate.latents import Pixels
 from legato.generate.rolling import RollingWindow
 from legato.generate.samplers import DiffusersSampler

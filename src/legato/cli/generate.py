@@ -74,7 +74,8 @@ def generate(
     import torch
 
     from legato.data.batch import signal_to_pixels
-    from legato.generate.generator import Ask, VideoGenerator
+    from legato.generate.ask import Ask
+    from legato.generate.generator import VideoGenerator
     from legato.generate.work import counted
     from legato.motion.smooth import check_reach
     from legato.report.sheets import check_sheet, contact_sheet

@@ -1,7 +1,8 @@
 """Video models that know when each frame is."""
 
+from legato.generate.ask import Ask
 from legato.generate.dit import VideoDiT
-from legato.generate.generator import Ask, VideoGenerator, bundled_generators
+from legato.generate.generator import VideoGenerator, bundled_generators
 from legato.generate.objectives import Diffusion, Equilibrium, FlowMatching, NoiseLevels
 from legato.generate.recipe import Recipe, read_recipe
 from legato.generate.training import Training, train

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from legato.data.batch import signal_to_pixels
 from legato.errors import BadArgument, check_at_least
-from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.ask import Ask
+from legato.generate.generator import VideoGenerator
 from legato.generate.objectives import FlowMatching
 from legato.generate.samplers import Denoiser, Euler, Start, default_sampler, noise_at
 from legato.generate.strategies import LongAsk, Pixels, Strategy

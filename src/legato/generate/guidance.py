@@ -1,18 +1,16 @@
 """Guidance in one call: what a model says told everything, and told all but one thing, as samples of one batch."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from legato.generate.generator import Ask
+from legato.generate.ask import Ask
 
 __all__ = ["guided", "left_out", "texts_of", "told_rows", "told_texts"]
 
 
-def left_out(ask: "Ask", seconds_guidance: float) -> dict[str, float]:
+def left_out(ask: Ask, seconds_guidance: float) -> dict[str, float]:
     """What is left out in turn, and how much more what that changes counts.
 
     `words` are text and class; of the `given` frames noise is seen instead; without `seconds` frames are counted.
@@ -30,20 +28,20 @@ def left_out(ask: "Ask", seconds_guidance: float) -> dict[str, float]:
     return {name: by for name, by in more.items() if by and _told(ask, name)}
 
 
-def texts_of(ask: "Ask") -> tuple[str, ...]:
+def texts_of(ask: Ask) -> tuple[str, ...]:
     """The text of each clip, and then as many empty ones."""
     none = ("",) * len(ask.seconds)
     return (none if ask.text is None else tuple(ask.text)) + none
 
 
-def told_texts(ask: "Ask", without: Collection[str]) -> list[int]:
+def told_texts(ask: Ask, without: Collection[str]) -> list[int]:
     """Which of those each sample of the batch is told: the clips, then the clips for which one thing is left out."""
     count = len(ask.seconds)
     asked, none = list(range(count)), list(range(count, 2 * count))
     return asked + [at for name in without for at in (none if name == "words" else asked)]
 
 
-def told_rows(ask: "Ask", without: Collection[str]) -> dict[str, Tensor]:
+def told_rows(ask: Ask, without: Collection[str]) -> dict[str, Tensor]:
     """All other conditions that an ask has, of the same samples; what is left out is blank, as in training."""
     all_clips = torch.ones(len(ask.seconds), dtype=torch.bool) if "seconds" in without else None
     told: dict[str, Tensor | None] = {
@@ -76,7 +74,7 @@ def guided(said: Tensor, by: dict[str, float]) -> Tensor:
     return out
 
 
-def _told(ask: "Ask", name: str) -> bool:
+def _told(ask: Ask, name: str) -> bool:
     """Whether there is anything to leave out."""
     if name == "words":
         return _worded(ask) or _labelled(ask)
@@ -87,9 +85,9 @@ def _told(ask: "Ask", name: str) -> bool:
     return ask.rate_known is None or bool(ask.rate_known.any())
 
 
-def _worded(ask: "Ask") -> bool:
+def _worded(ask: Ask) -> bool:
     return ask.text is not None and any(ask.text)
 
 
-def _labelled(ask: "Ask") -> bool:
+def _labelled(ask: Ask) -> bool:
     return ask.labels is not None and bool((ask.labels >= 0).any())

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument
-from legato.generate.generator import Ask, VideoGenerator
+from legato.generate.ask import Ask
+from legato.generate.generator import VideoGenerator
 from legato.generate.refine import Refinement
 from legato.generate.samplers import MultiLevel
 from legato.motion.interpolate import Interpolator, Neighbour
