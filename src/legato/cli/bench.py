@@ -66,9 +66,9 @@ def bench_stream(
     kept = _given(sink_frames=sink, keyframes=keyframes)
     rest = _given(context_frames=context, fresh_above=fresh_above)
     names = {"sink_frames": "sink", "context_frames": "context"}
-    check_at_least(1, **{_option(name): value for name, value in (shape | {"threads": threads}).items()})
+    check_at_least(1, **{parse.option(name): value for name, value in (shape | {"threads": threads}).items()})
     counts = {name: value for name, value in (kept | rest).items() if name != "fresh_above"}
-    check_at_least(0, **{_option(names.get(name, name)): value for name, value in counts.items()})
+    check_at_least(0, **{parse.option(names.get(name, name)): value for name, value in counts.items()})
     check_finite(**{"--drive-guidance": drive_guidance})
     if fresh_above is not None:
         check_share(**{"--fresh-above": fresh_above})
@@ -104,10 +104,6 @@ def bench_stream(
 def _given(**options: Any) -> dict[str, Any]:
     """Those that were."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def memory_bytes(told: str) -> int:

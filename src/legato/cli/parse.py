@@ -17,6 +17,7 @@ __all__ = [
     "class_number",
     "expanded",
     "named_for",
+    "option",
     "parsed_audit",
     "parsed_interpolator",
     "parsed_policy",
@@ -31,6 +32,11 @@ MOST_SIDE_PX = 4096
 LEAST_FPS = Fraction(1, 100_000)  # about a frame a day: MP4 holds no longer one
 MOST_FPS = 1_000_000  # files tell times to a microsecond
 AUDIT_FLOOR = 0.96  # that of `Audit`, which is not imported for it; a test holds them equal
+
+
+def option(name: str) -> str:
+    """How a parameter is written on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def expanded(patterns: list[str]) -> list[str]:

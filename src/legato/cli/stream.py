@@ -211,7 +211,7 @@ def _settings(
     """
     for name, value in asked.items():
         if isinstance(value, int) and name in LEAST:
-            check_at_least(LEAST[name], **{_option(name): value})
+            check_at_least(LEAST[name], **{parse.option(name): value})
     novelty = asked["novelty"]
     if novelty is not None and not 0 < novelty <= 2:
         raise BadArgument(f"--novelty is {novelty:g}; expected more than 0 and at most 2")
@@ -223,7 +223,7 @@ def _settings(
     has = _values(begun.ask.rate, begun.window, begun.ask.seed)
     for name, value in asked.items():
         if value is not None and value != has[name]:
-            option = _option(name)
+            option = parse.option(name)
             raise BadArgument(
                 f"{option} is {float(value):g} and the saved stream's is {float(has[name]):g}; leave it out"
             )
@@ -255,10 +255,6 @@ def _check_fits(begun: "VideoStreamState", generator: "VideoGenerator", checkpoi
         raise BadArgument(
             f"the saved stream is of another checkpoint: its frames are {saved} latents, those of {checkpoint} {has}"
         )
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _stream(
