@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from legato.data.batch import ClipBatch, Source
 from legato.errors import BadArgument
 from legato.generate import Ask, Training, VideoDiT, VideoGenerator, read_recipe, train
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.objectives import NoiseLevels, framewise
-from legato.generate.refine import Refinement, keyframe_content, random_keyframes, with_detail
+from legato.generate.refine import Refinement, _around, keyframe_content, random_keyframes, with_detail
 from legato.generate.samplers import Euler, MultiLevel, Start
 from legato.motion.between_features import filled_linearly
 
@@ -154,7 +155,8 @@ def test_detail_comes_from_the_keyframe_that_shows_the_same() -> None:
     made = torch.zeros_like(shown)
     made[:, 2] = 1.0  # looks like the second
     made[..., :4] -= 3.0  # and on the left like neither
-    out = with_detail(made, shown, again, seconds, kept)
+    out = with_detail(made, shown, again, seconds, kept, ~kept)
+    assert torch.equal(out[kept], made[kept])
     torch.testing.assert_close(out[:, 1, :, :, 5:], shown[:, 0, :, :, 5:])
     torch.testing.assert_close(out[:, 2, :, :, 5:], shown[:, 3, :, :, 5:])
     assert torch.equal(out[..., :3], made[..., :3])
@@ -164,8 +166,15 @@ def test_one_keyframe_gives_its_detail_too() -> None:
     seconds = torch.arange(2, dtype=torch.float64)[None]
     shown = torch.rand(1, 2, 3, 8, 8, generator=NUMBERS)
     made = torch.zeros_like(shown)
-    out = with_detail(made, shown, torch.zeros_like(shown), seconds, torch.tensor([[True, False]]))
+    kept = torch.tensor([[True, False]])
+    out = with_detail(made, shown, torch.zeros_like(shown), seconds, kept, ~kept)
     torch.testing.assert_close(out[:, 1], shown[:, 0])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (7, 9)])
+def test_means_around_are_those_of_pooling(size: tuple[int, int]) -> None:
+    planes = torch.rand(4, *size, generator=NUMBERS)
+    torch.testing.assert_close(_around(planes), F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False))
 
 
 RECIPE = """

@@ -167,10 +167,13 @@ class VideoGenerator:
             sure = kept.to(shown) if pixels.proposed is None else pixels.proposed.to(shown).where(~kept, 1.0)
             evidence, seconds = ~sure.isnan() & (kept | (sure > 0)), pixels.seconds.to(device)
             filled = filled_linearly(shown, seconds, evidence)
-            again = self.latents.decode_where(self.latents.encode_where(filled, evidence), evidence)
+            # Frame by frame they are encoded already.
+            encoded = ask.given if self.latents.stride_frames == 1 else self.latents.encode(filled)
+            assert encoded is not None
+            again = self.latents.decode_where(encoded, evidence)
             # Detail of proposals, as far as they count.
             filled = torch.lerp(again, filled, framewise(sure.nan_to_num()))
-            made = with_detail(made, filled, again, seconds, evidence)
+            made = with_detail(made, filled, again, seconds, evidence, ~kept)
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
