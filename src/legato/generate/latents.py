@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from legato.errors import BadArgument, ModelNotFound, UnsupportedModel
-from legato.generate.causal import DECODERS, CausalDecoder, DecoderState
+from legato.generate.piecewise import DECODERS, DecoderState, PiecewiseDecoder
 from legato.nn import load_folder
 
 __all__ = ["DiffusersLatents", "Latents", "Pixels", "TinyAutoencoder", "load_latents", "save_latents"]
@@ -35,12 +35,14 @@ class Latents(ABC):
         stride_px: pixels to a latent, in both directions.
         stride_frames: frames to a latent frame; over 1 the first frame has a latent of its own.
         together: latent frames after the first come in multiples of this.
+        lookahead: latent frames that have to follow one before `decode_next` gives all its frames.
     """
 
     channels: int
     stride_px: int
     stride_frames: int = 1
     together: int = 1
+    lookahead: int = 0
 
     @abstractmethod
     def encode(self, frames: Video) -> Latent:
@@ -221,6 +223,8 @@ class DiffusersLatents(Latents):
         self.stride_px, self.stride_frames = self._strides()
         decoder = DECODERS.get(type(vae).__name__)
         self.together = 1 if decoder is None else decoder.following
+        self.lookahead = 0 if decoder is None else decoder.lookahead(vae)
+        self._told_noise = bool(config.get("timestep_conditioning"))
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "DiffusersLatents":
@@ -260,17 +264,18 @@ class DiffusersLatents(Latents):
         raw = self._raw(latents)
         with torch.no_grad():
             if self.video:
-                frames: Tensor = self.vae.decode(raw).sample.transpose(1, 2)  # type: ignore[operator]
+                told = {"temb": raw.new_zeros(len(raw))} if self._told_noise else {}  # latents are clean
+                frames: Tensor = self.vae.decode(raw, **told).sample.transpose(1, 2)  # type: ignore[operator]
                 return frames
             flat: Tensor = self.vae.decode(raw.transpose(1, 2).flatten(0, 1)).sample  # type: ignore[operator]
         return flat.unflatten(0, latents.shape[:2])
 
     def decode_next(self, latents: Latent, state: DecoderState | None = None) -> tuple[Video, DecoderState | None]:
-        """See `Latents`; what is kept are the caches of the VAE's causal convolutions."""
+        """See `Latents`; what is kept are the caches of the VAE's convolutions."""
         if not self.video:
             return super().decode_next(latents)
         with torch.no_grad():
-            made, state = CausalDecoder.of(self.vae)(self.vae, self._raw(latents), state)
+            made, state = PiecewiseDecoder.of(self.vae)(self.vae, self._raw(latents), state)
         height, width = (side * self.stride_px for side in latents.shape[-2:])
         none = latents.new_zeros(len(latents), 0, 3, height, width)
         return torch.cat([none, *(frames.transpose(1, 2) for frames in made)], 1), state

@@ -175,6 +175,7 @@ class SlidingWindow(Strategy):
         latents, size = generator.latents, self.window.frames_per_window
         given = latents.latent_frames(state.given) if state.given else 0
         wanted = latents.latent_frames(latents.whole_frames(state.given + state.bridge + asked.count)) - given
+        wanted += latents.lookahead
         ticks = -(-wanted // size) + self.window.windows - 1
         with Shelf() as pictures, Shelf() as made:
             drive = self._taken(asked.drive, stream.driving_seconds(state, ticks), pictures)

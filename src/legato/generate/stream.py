@@ -18,11 +18,11 @@ from torch import Tensor
 from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument, StateMismatch
 from legato.generate.appearance import Appearance
-from legato.generate.causal import CausalDecoder
 from legato.generate.driving import Drive, DriveState
 from legato.generate.generator import VideoGenerator
 from legato.generate.latents import DiffusersLatents
 from legato.generate.objectives import FlowMatching
+from legato.generate.piecewise import PiecewiseDecoder
 from legato.generate.refine import Refinement
 from legato.generate.rolling import RollingWindow, Tick, View
 from legato.generate.samplers import Denoiser
@@ -320,7 +320,7 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
             "overlapping batches (legato.generate.strategies: bounded, with seams)"
         )
     if isinstance(generator.latents, DiffusersLatents) and generator.latents.video:
-        CausalDecoder.of(generator.latents.vae)
+        PiecewiseDecoder.of(generator.latents.vae)
     return objective
 
 

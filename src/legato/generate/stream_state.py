@@ -13,9 +13,9 @@ from torch import Tensor
 from legato.data.vocabulary import AGAIN
 from legato.errors import BadArgument, check_finite
 from legato.generate.ask import Ask
-from legato.generate.causal import DecoderState
 from legato.generate.driving import DriveState
 from legato.generate.generator import VideoGenerator
+from legato.generate.piecewise import DecoderState
 from legato.generate.rolling import RollingState, RollingWindow, load_values, save_values
 
 __all__ = ["StreamAsk", "VideoStreamState"]

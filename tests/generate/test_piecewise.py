@@ -48,26 +48,44 @@ def cogvideox_vae() -> nn.Module:
     )  # fmt: skip
 
 
-def ltx_vae() -> nn.Module:
+def ltx_vae(**options: object) -> nn.Module:
     from diffusers import AutoencoderKLLTXVideo
 
     torch.manual_seed(0)
     return AutoencoderKLLTXVideo(
-        latent_channels=4, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
-        layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5,
+        **{
+            "latent_channels": 4, "block_out_channels": (8, 8, 8, 8), "decoder_block_out_channels": (8, 16, 8, 8),
+            "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
+        }
+        | options
     )  # fmt: skip
 
 
+def ltx_095_vae() -> nn.Module:
+    return ltx_vae(
+        decoder_block_out_channels=(8, 16, 32), decoder_layers_per_block=(1,) * 4, timestep_conditioning=True,
+        down_block_types=("LTXVideo095DownBlock3D",) * 4, decoder_spatio_temporal_scaling=(True,) * 3,
+        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"), upsample_factor=(2,) * 3,
+        spatio_temporal_scaling=(True,) * 4, decoder_inject_noise=(False,) * 4, upsample_residual=(True,) * 3,
+        spatial_compression_ratio=32, temporal_compression_ratio=8,
+    )  # fmt: skip
+
+
+def ltx_causal_vae() -> nn.Module:
+    return ltx_vae(decoder_causal=True)
+
+
+LTX_VAES = [ltx_vae, ltx_095_vae, ltx_causal_vae]
 VAES = [wan_vae, wan_22_vae, cogvideox_vae]
 
 
-def generator(make: Callable[[], nn.Module] = wan_vae) -> VideoGenerator:
+def generator(make: Callable[[], nn.Module] = wan_vae, side_px: int = 16) -> VideoGenerator:
     latents = DiffusersLatents(make())
     torch.manual_seed(1)
     model = VideoDiT(channels=4, patch_px=1, width=32, depth=1, heads=2, drive_channels=3).eval()
     for weights in model.parameters():
         nn.init.normal_(weights, std=0.1)
-    return VideoGenerator(model, FlowMatching(), 16, 16, latents=latents)
+    return VideoGenerator(model, FlowMatching(), side_px, side_px, latents=latents)
 
 
 GENERATOR = generator()
@@ -77,8 +95,10 @@ def stream(drive: Drive | None = None) -> VideoStream:
     return VideoStream(GENERATOR, ASK, WINDOW, drive)
 
 
-def moving(count: int) -> Frames:
-    pixels = torch.randint(0, 255, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def moving(count: int, side_px: int = 16) -> Frames:
+    pixels = torch.randint(
+        0, 255, (count, 3, side_px, side_px), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     return Frames(pixels, torch.arange(count), Fraction(1, 24))
 
 
@@ -112,12 +132,75 @@ def test_what_a_decoder_keeps_is_bounded_and_a_value(make: Callable[[], nn.Modul
     assert max(sizes[-6:]) == max(sizes[4:10])
 
 
-def test_a_decoder_that_looks_ahead_is_refused_with_those_that_do_not() -> None:
-    latents = DiffusersLatents(ltx_vae())
-    with pytest.raises(UnsupportedModel, match=r"AutoencoderKLLTXVideo keeps nothing.*AutoencoderKLWan"):
-        latents.decode_next(torch.zeros(1, 1, 4, 1, 1))
-    with pytest.raises(UnsupportedModel, match="decoded whole"):
-        VideoStream(generator(ltx_vae), ASK, WINDOW)
+@pytest.mark.parametrize("make", LTX_VAES)
+def test_a_decoder_that_looks_ahead_gives_frames_as_soon_as_they_are_certain(make: Callable[[], nn.Module]) -> None:
+    latents = DiffusersLatents(make())
+    ahead, numbers = latents.lookahead, torch.Generator().manual_seed(0)
+    clip = torch.randn(2, ahead + 4, 4, 2, 2, generator=numbers)
+    whole, made, state, sizes = latents.decode(clip), [], None, []
+    for number, piece in enumerate(clip.split(1, 1), start=1):
+        before = state
+        frames, state = latents.decode_next(piece, before)
+        made.append(frames)
+        assert state is not None
+        sizes.append(state.nbytes)
+        given = sum(some.shape[1] for some in made)
+        behind = number - ahead  # latents all of whose frames are certain
+        assert given >= latents.frames_of(behind - 1)[-1] + 1 if behind > 0 else given < 8
+    assert ahead == 0 or given < latents.frames_of(behind)[-1] + 1  # and no more than one latent fewer would do
+    joined = torch.cat(made, 1)
+    assert float(whole.std()) > 0.01
+    torch.testing.assert_close(joined, whole[:, :given], atol=1e-5, rtol=0)
+    again, _ = latents.decode_next(piece, before)
+    assert torch.equal(frames, again)
+    assert len(set(sizes[-3:])) == 1
+    other = latents.decode(torch.cat([clip, clip[:, :3]], 1))
+    torch.testing.assert_close(joined, other[:, :given], atol=1e-5, rtol=0)  # whatever follows
+
+
+@pytest.mark.parametrize("make", [ltx_vae, ltx_causal_vae])
+def test_streams_decode_with_one_that_looks_ahead_and_resume_bit_for_bit(
+    make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    made = generator(make, side_px=32)
+    running = VideoStream(made, ASK, WINDOW)
+    begun = running.begin(moving(9, 32))
+    assert begun.given == 9
+    frames = list(running.frames(begun, 20))
+    assert [one.frame.time for one in frames] == [Fraction(9 + n, 24) for n in range(20)]
+    state, clean = begun, [made.latents.encode(pixels_to_signal(moving(9, 32).pixels)[None])]
+    while sum(part.shape[1] for part in clean) < 2 + 3 + made.latents.lookahead:
+        state, fresh = running.step_latents(state)
+        clean.append(fresh)
+    whole = signal_to_pixels(made.latents.decode(torch.cat(clean, 1))[0])[9:29]
+    difference = torch.stack([one.frame.pixels for one in frames]).int() - whole.int()
+    assert int(difference.abs().max()) <= 1
+    frames[6].state.save(tmp_path / "state.pt")
+    rest = running.frames(VideoStreamState.load(tmp_path / "state.pt"), 13)
+    assert all(torch.equal(a.frame.pixels, b.frame.pixels) for a, b in zip(rest, frames[7:], strict=True))
+
+
+def test_all_up_front_decodes_as_the_stream_does_where_the_decoder_looks_ahead() -> None:
+    made, asked = generator(ltx_vae, side_px=32), LongAsk(ASK, 11)
+    streamed, whole, offloaded = (
+        torch.cat(list(strategy.pieces(made, asked)))
+        for strategy in (Streaming(WINDOW), SlidingWindow(WINDOW), SlidingWindow(WINDOW, offload=True))
+    )
+    assert whole.shape == offloaded.shape == streamed.shape == (11, 3, 32, 32)
+    assert int((whole.int() - streamed.int()).abs().max()) <= 1
+    assert int((offloaded.int() - streamed.int()).abs().max()) <= 1
+
+
+def test_a_decoder_that_keeps_nothing_or_draws_noise_is_refused() -> None:
+    class Other(type(wan_vae())):  # type: ignore[misc]
+        pass
+
+    other = wan_vae()
+    other.__class__ = Other
+    with pytest.raises(UnsupportedModel, match=r"Other keeps nothing.*AutoencoderKLWan"):
+        DiffusersLatents(other).decode_next(torch.zeros(1, 1, 4, 1, 1))
+    with pytest.raises(UnsupportedModel, match="draws noise as it decodes"):
+        VideoStream(generator(lambda: ltx_vae(decoder_inject_noise=(True,) * 5), side_px=32), ASK, WINDOW)
 
 
 def test_frames_that_a_vae_cannot_make_are_told() -> None:

@@ -1,7 +1,8 @@
-"""Decoding latents of causal video VAEs piece by piece: the frames are those of decoding all at once.
+"""Decoding latents of video VAEs piece by piece: the frames are those of decoding all at once.
 
-diffusers' own classes decode a clip a few latent frames at a time too and keep, for every convolution, the last frames
-it saw. They begin anew with every call of `decode`; here what is kept goes in and comes out, so a stream never ends.
+Causal decoders of diffusers decode a clip a few latent frames at a time too and keep, for every convolution, the last
+frames it saw. They begin anew with every call of `decode`; here what is kept goes in and comes out, so a stream never
+ends. A decoder that looks ahead gives each frame as soon as that is certain.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from legato.errors import UnsupportedModel
+from legato.generate.lookahead import check_ltx, decode_ltx, ltx_lookahead
 
-__all__ = ["DECODERS", "CausalDecoder", "DecoderState"]
+__all__ = ["DECODERS", "DecoderState", "PiecewiseDecoder"]
 
 Frames = Float[Tensor, "batch 3 time height width"]
 Latent = Float[Tensor, "batch channels latent_time rows columns"]
@@ -43,21 +45,25 @@ class DecoderState:
 
 
 @dataclass(frozen=True)
-class CausalDecoder:
+class PiecewiseDecoder:
     """How one class of VAEs decodes a clip: in pieces of so many latent frames, with what each leaves for the next.
 
     Attributes:
         first: latent frames of the first piece.
         following: of every other one.
         decode: frames of a piece and the caches after it, of the VAE, the latents and the caches before.
+        lookahead: how many latent frames have to follow one before all its frames are certain, of the VAE.
+        check: raises `UnsupportedModel` for a VAE of that class that does not decode so.
     """
 
     first: int
     following: int
     decode: Callable[[Any, Latent, Any], tuple[Frames, Any]]
+    lookahead: Callable[[Any], int] = lambda _: 0
+    check: Callable[[Any], None] = lambda _: None
 
     @classmethod
-    def of(cls, vae: nn.Module) -> "CausalDecoder":
+    def of(cls, vae: nn.Module) -> "PiecewiseDecoder":
         """That of a VAE.
 
         Raises:
@@ -67,8 +73,9 @@ class CausalDecoder:
         if name not in DECODERS:
             raise UnsupportedModel(
                 f"{name} keeps nothing from one call of its decoder to the next, so a clip has to be decoded whole; "
-                f"streams decode with {' and '.join(DECODERS)}, image VAEs, and the autoencoder of recipes/latents.py"
+                f"streams decode with {', '.join(DECODERS)}, image VAEs, and the autoencoder of recipes/latents.py"
             )
+        DECODERS[name].check(vae)
         return DECODERS[name]
 
     def __call__(
@@ -105,9 +112,10 @@ def _cogvideox(vae: Any, latents: Latent, caches: dict[str, Any] | None) -> tupl
     return frames, kept
 
 
-DECODERS: dict[str, CausalDecoder] = {
-    "AutoencoderKLWan": CausalDecoder(1, 1, _wan),
-    "AutoencoderKLCogVideoX": CausalDecoder(3, 2, _cogvideox),
+DECODERS: dict[str, PiecewiseDecoder] = {
+    "AutoencoderKLWan": PiecewiseDecoder(1, 1, _wan),
+    "AutoencoderKLCogVideoX": PiecewiseDecoder(3, 2, _cogvideox),
+    "AutoencoderKLLTXVideo": PiecewiseDecoder(1, 1, decode_ltx, ltx_lookahead, check_ltx),
 }
 
 
