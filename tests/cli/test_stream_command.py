@@ -27,8 +27,8 @@ from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.stream import UNDRIVEN, VideoStream
 from legato.generate.stream_state import StreamAsk
 from legato.video import open_video
-from tests.generate.test_piecewise import generator as strided_generator
 from tests.generate.test_latents import wan_vae
+from tests.generate.test_piecewise import generator as strided_generator
 from tests.generate.test_stream import generator
 
 register()
