@@ -13,7 +13,7 @@ from legato.cli.output import write_json
 from legato.errors import FileNotWritten, LegatoError
 from legato.files import check_folder, check_place, replacing_file, replacing_folder, write_whole
 from legato.generate.rolling import load_values, save_values
-from legato.report import write_page
+from legato.report.render import write_page
 from legato.report.sheets import contact_sheet
 from legato.understand.features import FeatureWriter
 

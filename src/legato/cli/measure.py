@@ -146,7 +146,8 @@ def measure(
     if csv_out is not None:
         write_table(csv_out, compared)
     if report is not None and compared:
-        from legato.report import measure_page, write_page
+        from legato.report.measuring import measure_page
+        from legato.report.render import write_page
 
         for path, found in compared[: len(paths)]:
             rest = [] if several else compared[1:]

@@ -153,7 +153,8 @@ def watch_video(
 
     An interrupt ends the video early: what was encoded so far is kept, written and marked `interrupted`.
     """
-    from legato.report import Sheet, watch_page, write_page
+    from legato.report.render import write_page
+    from legato.report.watching import Sheet, watch_page
     from legato.understand.features import FeatureWriter
     from legato.understand.watch import Account
     from legato.understand.watch import watch as follow

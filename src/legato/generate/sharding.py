@@ -5,11 +5,13 @@ and over how many processes a run was sharded.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 __all__ = ["dealt_like", "gathered", "shard"]
 
@@ -28,7 +30,7 @@ def shard(model: nn.Module, device: torch.device, processes: int) -> None:
 
 def gathered(values: Any) -> Any:
     """A state with every sharded tensor whole, on the CPU; all processes have to call it."""
-    if isinstance(values, DTensor):
+    if _is_sharded(values):
         return values.full_tensor().detach().cpu()
     if isinstance(values, Tensor):
         return values.detach().cpu().clone()
@@ -41,6 +43,13 @@ def gathered(values: Any) -> Any:
 
 def dealt_like(value: Tensor, parameter: Tensor) -> Tensor:
     """This process's part of a whole tensor, dealt out as a parameter is; whole where that is whole."""
-    if isinstance(parameter, DTensor) and value.shape == parameter.shape:
+    if _is_sharded(parameter) and value.shape == parameter.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value.to(parameter.device) if value.shape == parameter.shape else value
+
+
+def _is_sharded(value: Any) -> TypeGuard["DTensor"]:
+    """Whether it is a `DTensor`, by what those alone can do: to import that class takes a second."""
+    return isinstance(value, Tensor) and hasattr(value, "full_tensor")
