@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from legato.cli.app import app, register
 from legato.cli.bench import memory_bytes
-from legato.errors import BadArgument
+from legato.errors import BadArgument, ModelNotFound
 from tests.cli.test_stream_command import checkpoint
+from tests.generate.test_stream import generator
 
 __all__ = ["checkpoint"]
 register()
@@ -36,6 +37,22 @@ def test_a_way_in_its_own_process_and_one_that_its_limit_ends(checkpoint: Path, 
     assert row["failed"] == "over the memory limit while starting"
 
 
+@pytest.mark.parametrize(("options", "steps"), [((), 1), (("--text-only",), 8), (("--steps", 2, "--text-only"), 2)])
+def test_the_queue_is_that_of_what_leads(checkpoint: Path, options: tuple[object, ...], steps: int) -> None:
+    common = ("--checkpoint", checkpoint, "--frames", 4, "--way", "streaming", "--memory-limit", "9M", "--json", "-")
+    assert json.loads(call(*common, *options))["ways"][0]["window"]["steps"] == steps
+
+
+def test_without_a_drive_text_leads(tmp_path: Path) -> None:
+    made = generator(drive_channels=0)
+    made.model._hub_mixin_config = {  # type: ignore[assignment]
+        "channels": 4, "width": 32, "depth": 1, "heads": 2, "patch_px": 2, "text_bytes": 8, "text_depth": 1,
+    }  # fmt: skip
+    made.save_pretrained(tmp_path / "model", half=False)
+    common = ("--checkpoint", tmp_path / "model", "--frames", 4, "--way", "streaming", "--memory-limit", "9M")
+    assert json.loads(call(*common, "--json", "-"))["ways"][0]["window"]["steps"] == 8
+
+
 def test_sizes_are_read_and_wrong_arguments_are_told(checkpoint: Path) -> None:
     assert memory_bytes("600M") == 600 * 2**20
     assert memory_bytes("9.5GiB") == int(9.5 * 2**30)
@@ -45,6 +62,8 @@ def test_sizes_are_read_and_wrong_arguments_are_told(checkpoint: Path) -> None:
             memory_bytes(told)
     with pytest.raises(BadArgument, match="there is no way 'x'"):
         call("--checkpoint", checkpoint, "--way", "x")
+    with pytest.raises(ModelNotFound, match="no generator 'nowhere'"):
+        call("--checkpoint", "nowhere")
     with pytest.raises(BadArgument, match="--windows is 0"):
         call("--checkpoint", checkpoint, "--windows", 0)
     with pytest.raises(BadArgument, match="--sink is -1"):

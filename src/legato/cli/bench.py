@@ -58,10 +58,10 @@ def bench_stream(
     from rich.console import Console
     from rich.progress import Progress
 
+    from legato.generate.generator import VideoGenerator
     from legato.generate.strategy_bench import WAYS, BenchAsk
     from legato.generate.stream import DRIVEN, UNDRIVEN
 
-    usual = UNDRIVEN if text_only else DRIVEN
     shape = _given(windows=windows, frames_per_window=frames_per_window, steps=steps)
     kept = _given(sink_frames=sink, keyframes=keyframes)
     rest = _given(context_frames=context, fresh_above=fresh_above)
@@ -74,6 +74,8 @@ def bench_stream(
         check_share(**{"--fresh-above": fresh_above})
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
+    takes_drive = bool(getattr(VideoGenerator.from_pretrained(checkpoint).model, "drive_channels", 0))
+    usual = DRIVEN if takes_drive and not text_only else UNDRIVEN
     window = replace(usual, **shape, **rest, appearance=replace(usual.appearance, **kept))
     rate = float(parse.parsed_rate(fps))
     most = memory_bytes(memory_limit)

@@ -146,7 +146,7 @@ class VideoDiT(
         if width % 4 or width % heads:
             raise BadArgument(f"width {width} and {heads} heads; expected a multiple of 4 that the heads divide")
         self.channels, self.patch_px, self.width, self.clock, self.noise = channels, patch_px, width, clock, noise
-        self.classes, self.drive_channels = classes, drive_channels
+        self.classes, self.drive_channels, self.mlp_ratio = classes, drive_channels, mlp_ratio
         values = channels * patch_px**2
         self.embed = nn.Linear(values, width)
         self.known = nn.Parameter(torch.zeros(width))

@@ -314,9 +314,10 @@ class VideoGenerator:
         batch, time = ask.seconds.shape
         batch *= 1 + len(self._left_out(ask))
         patch, width = getattr(self.model, "patch_px", 4), getattr(self.model, "width", 256)
+        widths = 10 + getattr(self.model, "mlp_ratio", 4.0)  # of a token: beside the hidden layer queries, keys, sums
         patch *= self.latents.stride_px
         tokens = batch * time * max(1, self.height // patch) * max(1, self.width // patch)
-        return int(4 * (14 * tokens * width + 6 * batch * time * 3 * self.height * self.width))
+        return int(4 * (widths * tokens * width + 6 * batch * time * 3 * self.height * self.width))
 
 
 def _times(rows: Tensor, count: int) -> Tensor:
