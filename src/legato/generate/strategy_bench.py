@@ -267,7 +267,7 @@ class Watch:
             now = self._process.memory_info().rss
             self.peak = max(self.peak, now)
             if self.limit and now > self.limit:
-                print(json.dumps({"failed": _over_limit(self.stage), "peak_bytes": now}), flush=True)
+                _say({"failed": _over_limit(self.stage), "peak_bytes": now})
                 os._exit(LIMIT_EXIT)
 
 
@@ -329,20 +329,26 @@ def main() -> None:
 
     def tell(stage: str) -> None:
         if stage not in stages[-3:]:
-            print(json.dumps({"stage": stage}), flush=True)
+            _say({"stage": stage})
         stages[-3:] = [*stages[-2:], stage]
 
     try:
-        print(json.dumps(measured(ask, tell)), flush=True)
+        _say(measured(ask, tell))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         peak = psutil.Process().memory_info().rss
-        print(json.dumps({"failed": _over_limit(stages[-1]), "peak_bytes": peak}), flush=True)
+        _say({"failed": _over_limit(stages[-1]), "peak_bytes": peak})
         sys.exit(LIMIT_EXIT)
     except LegatoError as error:
-        print(json.dumps({"failed": str(error)}), flush=True)
+        _say({"failed": str(error)})
         sys.exit(2)
+
+
+def _say(row: dict[str, Any]) -> None:
+    """A line of JSON, in one piece: two threads speak, and `print` would write the line's end by itself."""
+    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
