@@ -104,6 +104,8 @@ def main() -> None:
         keys = keyframes_of(world, every)
         return filled(generated(keys, word, seed), keys, world, refiner, word)
 
+    if args.words < 2:
+        parser.error("--words is under 2; what is saved is told with its spread over words")
     words = list(VOCABULARY)[: args.words]
     lengths = [Fraction(seconds).limit_denominator(1000) for seconds in durations(0)[: len(words)]]
     worlds = [Timeline.constant(seconds=length, rate=args.fps) for length in lengths]

@@ -29,8 +29,8 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
     """Writes a clip with PyAV alone, not with legato, and returns its path.
 
     `times` are exact seconds, or a number of frames at 25 per second, which is also the `rate` that the encoder is
-    told; `codec_attributes` are set on it; the rest goes to it as options. With `sound_seconds` the clip gets AAC
-    sound as well.
+    told; `codec_attributes` are set on it; the rest goes to it as options. With `sound_seconds` the clip gets sound
+    as well.
     """
 
     def make(
@@ -47,6 +47,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         rotation_degrees: int = 0,
         mirrored: bool = False,
         sound_seconds: float = 0,
+        sound_codec: str = "aac",
         container_options: dict[str, str] | None = None,
         codec_attributes: dict[str, object] | None = None,
         metadata: dict[str, str] | None = None,
@@ -65,7 +66,7 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
                 setattr(stream.codec_context, attribute, value)
             if rotation_degrees or mirrored:
                 stream.set_display_rotation(rotation_degrees, hflip=mirrored)
-            sound = output.add_stream("aac", rate=16000, layout="mono") if sound_seconds else None
+            sound = output.add_stream(sound_codec, rate=16000, layout="mono") if sound_seconds else None
             for index, time in enumerate(times):
                 rgb = paint(index, size_px) if pictures is None else pictures[index]
                 picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
@@ -74,8 +75,10 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
             output.mux(stream.encode())
             if sound:
                 for start in range(0, int(sound_seconds * 16000), 1024):
-                    wave = np.sin(np.arange(start, start + 1024) / 9).astype(np.float32)[None]
-                    block = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+                    wave = np.sin(np.arange(start, start + 1024) / 9)[None]
+                    whole = sound.format.name.startswith("s16")
+                    wave = (wave * 30000).astype(np.int16) if whole else wave.astype(np.float32)
+                    block = av.AudioFrame.from_ndarray(wave, format=sound.format.name, layout="mono")
                     block.sample_rate, block.pts = 16000, start
                     output.mux(sound.encode(block))
                 output.mux(sound.encode())

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -15,8 +16,10 @@ __all__ = [
     "check_place",
     "hidden_beside",
     "identity",
+    "local_path",
     "replacing_file",
     "replacing_folder",
+    "telling",
     "write_whole",
 ]
 
@@ -39,12 +42,12 @@ def replacing_file(path: str | Path) -> Iterator[Path]:
         yield path
         return
     place = Path(os.path.realpath(path))
-    with _telling(path):
+    with telling(path):
         place.parent.mkdir(parents=True, exist_ok=True)
     part = hidden_beside(place)
     try:
         yield part
-        with _telling(path):
+        with telling(path):
             part.replace(place)
     finally:
         part.unlink(missing_ok=True)
@@ -66,11 +69,11 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     if place.exists() and not place.is_dir():
         raise FileNotWritten(f"{path} is no folder, and one is to be written there; choose another name")
     part = hidden_beside(place)
-    with _telling(path):
+    with telling(path):
         part.mkdir(parents=True)
     try:
         yield part
-        with _telling(path):
+        with telling(path):
             _take_place(part, place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -89,7 +92,7 @@ def write_whole(path: str | Path, content: bytes | memoryview) -> None:
     Raises:
         FileNotWritten: the path is a folder, or the file cannot be made there.
     """
-    with replacing_file(path) as part, _telling(path):
+    with replacing_file(path) as part, telling(path):
         part.write_bytes(content)
 
 
@@ -141,6 +144,11 @@ def hidden_beside(place: Path) -> Path:
     return place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
 
 
+def local_path(place: str | Path) -> Path:
+    """The path of a file that is named by it, or by a `file:` URL; whatever else is named leads nowhere."""
+    return Path(re.sub(r"^file:(//)?", "", str(place), flags=re.IGNORECASE))
+
+
 def identity(path: Path) -> tuple[int, int]:
     """The same for all names of one file."""
     found = path.stat()
@@ -163,7 +171,7 @@ def _take_place(part: Path, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _telling(path: str | Path) -> Iterator[None]:
+def telling(path: str | Path) -> Iterator[None]:
     """Tell what the system says of a path that cannot be written.
 
     Raises:

@@ -40,6 +40,9 @@ def load_folder(kind: type[Made], folder: Path) -> Made:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
+    if missing:
+        raise BadArgument(f"{folder} does not hold a {kind.__name__}: it has no {' and no '.join(missing)}")
     try:
         made = kind(**json.loads((folder / "config.json").read_text()))
         made.load_state_dict(load_file(folder / "model.safetensors"))

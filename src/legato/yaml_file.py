@@ -16,13 +16,27 @@ def read_yaml(path: Path, name: str) -> Any:
         name: what it is to the user, such as "recipe".
 
     Raises:
-        BadArgument: it cannot be read, or is not YAML.
+        BadArgument: it cannot be read, is not YAML, or says something twice.
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses what is said twice; YAML's own loader takes the last of it."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for number, one in enumerate(names):
+                if one in names[:number]:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"'{one}' is said twice", node.value[number][0].start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadArgument(f"the {name} {path} cannot be read: {error}") from error
+        return yaml.load(path.read_text(), Loader)
+    except OSError as error:
+        raise BadArgument(f"the {name} {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadArgument(f"the {name} {path} is not a text; expected YAML") from error
     except yaml.YAMLError as error:
         raise BadArgument(f"the {name} {path} is not YAML: {' '.join(str(error).split())}") from error

@@ -204,6 +204,12 @@ def test_a_refiner_that_does_not_fit_is_told_before_generating(trained: Path, tm
                  tmp_path / "v.mp4")  # fmt: skip
     with pytest.raises(BadArgument, match="more than 0"):
         call("generate", "--checkpoint", trained, "--keyframe-seconds", 0, "--out", tmp_path / "v.mp4")
+    with pytest.raises(BadArgument, match=r"trained on other videos \(big, .*the checkpoint makes \(bounce, line, "):
+        call("generate", "--checkpoint", "physics-flow", "--keyframe-seconds", 0.5, "--out", tmp_path / "v.mp4")
+    with pytest.raises(BadArgument, match="fills in between pictures: use it as `legato inbetween"):
+        call("generate", "--checkpoint", "puppet-inbetween", "--out", tmp_path / "v.mp4")
+    with pytest.raises(BadArgument, match="say how far apart with --keyframe-seconds"):
+        call("generate", "--checkpoint", trained, "--refiner", "puppet-inbetween", "--out", tmp_path / "v.mp4")
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from legato.cli.app import app, register
 from legato.data.puppets import random_puppet
-from legato.errors import BadArgument, UnsupportedOutput, VideoError
+from legato.errors import BadArgument, FileNotWritten, UnsupportedOutput, VideoError
 from legato.generate import VideoDiT, VideoGenerator
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
@@ -296,7 +296,7 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         ((), "there are no pictures"),
         (("--key", "0={a}"), "there is 1 picture; it takes two or more"),
         (("--key", "0={a}", "--key", "0={b}"), "two pictures are at 0 s"),
-        (("--key", "0={a}", "--key", "1e-9={b}"), "two pictures are at 0 s; times have to differ by a microsecond"),
+        (("--key", "0={a}", "--key", "1e-9={b}"), r"0 s \(.*a.png and .*b.png\); times have to differ by a microsec"),
         (("--key", "0={a}", "--key", "1="), "--key is '1='; expected seconds and a picture"),
         (("--key", "0={a}", "--proposal", "1=:0.5", "--key", "2={b}"), "--proposal is '1=:0.5'; expected seconds and"),
         (("--key", "0={a}", "--key", "1={b}", "--interpolator", "flow", "--checkpoint", "{refiner}"), "leave one of"),
@@ -339,7 +339,7 @@ def test_a_file_that_is_no_picture_is_named(drawings: list[Path], tmp_path: Path
     png[16:24] = struct.pack(">II", 60000, 60000)
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     (tmp_path / "huge.png").write_bytes(png)
-    with pytest.raises(VideoError, match=r"huge\.png is not a picture that can be read"):
+    with pytest.raises(VideoError, match=r"huge\.png is a picture that is cut short or damaged"):
         call("--key", f"0={tmp_path / 'huge.png'}")
     (tmp_path / "board.yaml").write_text("- {time: 0, image: e.png}\n- {time: 1, image: a.png}\n")
     for arguments in (("--key", f"0={tmp_path / 'e.png'}"), ("--key", f"0={tmp_path / 'nowhere.png'}"),
@@ -362,3 +362,89 @@ def test_a_file_that_is_no_picture_is_named(drawings: list[Path], tmp_path: Path
 def test_an_ending_that_is_no_video_is_refused_before_work(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOutput, match="expected one of"):
         call("--key", "0=nowhere.png", "--key", "1=nowhere.png", "--out", tmp_path / "v.txt")
+
+
+def test_seconds_count_to_a_microsecond(drawings: list[Path], tmp_path: Path) -> None:
+    a, b, c, _ = drawings
+    out = tmp_path / "v.mp4"
+    call("--key", f"0={a}", "--key", f"0.333333={b}", "--key", f"1={c}", "--fps", 24, "--out", out, "--lossless")
+    with open_video(out) as video:
+        frames = list(video)
+    assert [frame.time for frame in frames] == [Fraction(n, 24) for n in range(25)]
+    assert torch.equal(frames[8].pixels, PICTURES[1])
+    call("--key", f"0={a}", "--key", f"0.333333={b}", "--key", f"1={c}", "--fps", 24, "--out", tmp_path / "p/%d.png")
+    assert torch.equal(read_picture(tmp_path / "p" / "8.png"), PICTURES[1])
+
+
+def test_the_last_picture_is_shown_for_an_interval_wherever_it_lies(drawings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "v.mp4"
+    call("--key", f"0={drawings[0]}", "--key", f"0.2501={drawings[1]}", "--fps", 20, "--out", out)
+    with open_video(out) as video:
+        assert video.info.duration_seconds == pytest.approx(0.2501 + 0.05, abs=1e-6)
+
+
+def test_times_too_close_for_a_format_are_told_before_work(drawings: list[Path], tmp_path: Path) -> None:
+    a, b, c, _ = drawings
+    keys = ("--key", f"0={a}", "--key", f"0.1004={b}", "--key", f"1={c}")
+    with pytest.raises(BadArgument, match=r"frames at 0.1 s and 0.1004 s are too close for \.mkv files"):
+        call(*keys, "--fps", 20, "--out", tmp_path / "v.mkv")
+
+
+def test_proposals_that_nothing_refines_are_not_smoothed(drawings: list[Path], tmp_path: Path) -> None:
+    a, b, c, _ = drawings
+    pictures = ("--key", f"0={a}", "--proposal", f"0.2={b}:0.3", "--key", f"0.4={c}")
+    call(*pictures, "--fps", 10, "--smooth", 0.1, "--out", tmp_path / "%d.png")
+    assert torch.equal(read_picture(tmp_path / "2.png"), PICTURES[1])
+
+
+def test_pictures_too_small_for_flow_are_not_smoothed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), PICTURES[0, :, :8, :8].permute(1, 2, 0).contiguous().numpy())
+    keys = ("--key", f"0={tmp_path / 'a.png'}", "--key", f"0.2={tmp_path / 'b.png'}")
+    with pytest.raises(BadArgument, match="8x8 show no motion to smooth along; expected 12 pixels"):
+        call(*keys, "--smooth", 0.1, "--out", tmp_path / "v.mp4")
+    assert not (tmp_path / "v.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{time: 0, time: 1, image: a.png}", "'time' is said twice"),
+        ("{time: 0, image: a.png, confidence: true}", "at 0 s, has confidence True; expected a number from 0 to 1"),
+        (
+            "{time: 0, image: a.png, confidence: 2}",
+            "picture 0 of the storyboard .*board.yaml, at 0 s, has confidence 2",
+        ),
+        ("{time: 0, image: }", "has image None; expected the name of a picture"),
+        ("{time: 0, image: a.png, text: [a, b]}", r"has text \['a', 'b'\]; expected words"),
+        ("{time: 0, image: a.png, text: hello}", "board.yaml has a text, which refiners read"),
+    ],
+)
+def test_mistakes_of_a_storyboard_are_told(drawings: list[Path], tmp_path: Path, entry: str, words: str) -> None:
+    board = drawings[0].parent / "board.yaml"
+    board.write_text(f"- {entry}\n- {{time: 1, image: b.png}}\n")
+    with pytest.raises(BadArgument, match=words):
+        call(board, "--out", tmp_path / "v.mp4")
+
+
+def test_a_picture_in_the_place_of_a_storyboard_is_told_how_it_is_given(drawings: list[Path]) -> None:
+    with pytest.raises(BadArgument, match=r"a.png is a picture; give each with its time, as --key 0="):
+        call(drawings[0])
+
+
+def test_a_sheet_does_not_take_the_name_of_a_numbered_picture(drawings: list[Path], tmp_path: Path) -> None:
+    keys = ("--key", f"0={drawings[0]}", "--key", f"0.1={drawings[1]}", "--fps", 10, "--out", tmp_path / "p/%05d.png")
+    for option in ("--sheet", "--json"):
+        with pytest.raises(BadArgument, match=f"{option} is .*00000.png, one of the pictures of --out"):
+            call(*keys, option, tmp_path / "p" / "00000.png")
+    call(*keys, "--sheet", tmp_path / "p" / "sheet.png")
+
+
+def test_a_disk_that_is_full_is_told(drawings: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FileNotWritten, match="cannot be written: No space left on device"):
+        call("--key", f"0={drawings[0]}", "--key", f"1={drawings[1]}", "--out", tmp_path / "p" / "%d.png")
+    assert not list((tmp_path / "p").iterdir())

@@ -154,6 +154,47 @@ def test_sound_is_copied_or_dropped_and_it_is_said_which(make_clip: Callable[...
             assert video.info.has_audio == (name == "a.mp4")
 
 
+def test_sound_that_is_longer_does_not_lengthen_the_pictures(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_clip("a.mkv", 10, sound_seconds=1.2)
+    with open_video(source) as video:
+        assert video.info.duration_seconds == pytest.approx(0.4, abs=0.001)
+    told = call(source, "--fps", 50, "--out", tmp_path / "b.mkv")
+    assert "20 frames" in told
+    assert "!" not in told
+
+
+def test_sound_that_a_format_turns_out_not_to_hold_is_told(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_clip("a.mkv", 10, sound_seconds=0.4, sound_codec="libopus")
+    with pytest.raises(UnsupportedOutput, match=r"\.mov files hold no opus sound.*leave the sound out"):
+        call(source, "--fps", 50, "--out", tmp_path / "b.mov")
+    call(source, "--fps", 50, "--no-sound", "--out", tmp_path / "b.mov")
+
+
+def test_a_last_frame_that_stands_for_long_is_told(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    whole = make_clip("whole.mkv", 50, bf="0", g="5")
+    data = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: int(len(data) * 0.7)])
+    told = call(tmp_path / "cut.mkv", "--fps", 50, "--out", tmp_path / "b.mkv")
+    assert "! The last frame, at 1." in told
+    assert "is held up to 2.000 s" in told
+    assert "!" not in call(whole, "--fps", 50, "--out", tmp_path / "c.mkv")
+
+
+def test_rates_that_a_format_cannot_hold_are_told_before_work(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    for name, rate in (("b.mkv", 2000), ("b.gif", 120)):
+        with pytest.raises(BadArgument, match="are too close for"):
+            call(make_clip(), "--fps", rate, "--out", tmp_path / name)
+
+
+@pytest.mark.parametrize("scheme", ["file://", "file:"])
+def test_a_video_named_by_url_is_not_written_over(make_clip: Callable[..., Path], scheme: str) -> None:
+    source = make_clip()
+    before = source.read_bytes()
+    with pytest.raises(BadArgument, match="the video itself"):
+        call(f"{scheme}{source}", "--fps", 50, "--out", source)
+    assert source.read_bytes() == before
+
+
 def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     source = make_clip(codec_attributes={"sample_aspect_ratio": Fraction(3, 2)})
     call(source, "--fps", 50, "--out", tmp_path / "a.mp4")
@@ -176,7 +217,7 @@ def test_pixels_come_out_square(make_clip: Callable[..., Path], tmp_path: Path) 
         ((), BadArgument, "give --fps"),
         (("--speed", "fast"), BadArgument, "--speed is 'fast'"),
         (("--speed", "0:1,1:0"), BadArgument, "speeds over 0"),
-        (("--speed", "0:1,0:2"), BadArgument, "seconds rising"),
+        (("--speed", "0:1,0:2"), BadArgument, "the seconds of its points have to rise"),
         (("--speed", "0:inf"), BadArgument, "--speed is '0:inf'"),
         (("--speed", "-1:1,1:2"), BadArgument, "begin at 0 or later"),
         (("--fps", 5, "--interpolator", "magic"), BadArgument, "no interpolator 'magic'"),

@@ -51,6 +51,22 @@ def test_uneven_frames_are_met_at_their_own_times() -> None:
     assert made[-1].origin == "held"
 
 
+def test_a_first_frame_that_the_file_rounded_does_not_shift_the_others() -> None:
+    tick = Fraction(1, 1000)
+    frames = [grey(20 * n, Fraction(n + 1, 30), tick) for n in range(10)]  # at 0.033, 0.067, 0.100 s: a third more each
+    made = list(retimed(frames, at_rate(30, frames[0].time), LINEAR))
+    assert [m.origin for m in made] == ["source"] * 10
+    doubled = list(retimed(frames, at_rate(60, frames[0].time), LINEAR))
+    assert [m.origin for m in doubled][:6] == ["source", "interpolated"] * 3
+
+
+def test_of_frames_a_tick_apart_the_nearest_counts() -> None:
+    tick = Fraction(1, 1000)
+    frames = [grey(10 * n, n * tick, tick) for n in range(8)]
+    made = list(retimed(frames, (n * tick for n in range(8)), LINEAR))
+    assert levels([m.frame for m in made]) == [10 * n for n in range(8)]
+
+
 def test_times_that_the_file_rounded_are_the_frames_own() -> None:
     frames = [grey(90 * n, Fraction(n, 15), Fraction(1, 1000)) for n in range(3)]  # at 0, 0.067 and 0.133 s
     made = list(retimed(frames, at_rate(15), LINEAR))

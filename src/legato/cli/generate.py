@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 USUAL_SECONDS = Fraction(2)
+USUAL_REFINER = "puppet-inbetween"
 MOST_FRAMES = 10_000  # beyond it no memory holds a clip that is made all at once
 
 
@@ -55,8 +56,9 @@ def generate(
         typer.Option(help="Generate a frame every so many seconds, and fill in with --refiner."),
     ] = None,
     refiner: Annotated[
-        str, typer.Option(help="For --keyframe-seconds: a refiner's name or folder.")
-    ] = "puppet-inbetween",
+        str | None,
+        typer.Option(help=f"For --keyframe-seconds: a refiner's name or folder; {USUAL_REFINER} by default."),
+    ] = None,
     smooth: Annotated[
         float, typer.Option(help="Average frames along their motion over about so many seconds, 0.04; 0: don't.")
     ] = 0.0,
@@ -76,6 +78,7 @@ def generate(
     from legato.data.batch import signal_to_pixels
     from legato.generate.ask import Ask
     from legato.generate.generator import VideoGenerator
+    from legato.generate.refine import Refinement
     from legato.generate.work import counted
     from legato.motion.smooth import check_reach
     from legato.report.sheets import check_sheet, contact_sheet
@@ -88,6 +91,9 @@ def generate(
         check_finite(**{"--seconds-guidance": seconds_guidance})
     if smooth:
         check_reach(smooth)
+    if refiner is not None and keyframe_seconds is None:
+        raise BadArgument(f"--refiner {refiner} fills in between keyframes; say how far apart with --keyframe-seconds")
+    refiner = refiner or USUAL_REFINER
     check_ending(out)
     if sheet is not None:
         check_sheet(sheet)
@@ -100,6 +106,11 @@ def generate(
     base = time_base(shown)
     check_times(out, shown.pts(base), base)
     generator = VideoGenerator.from_pretrained(checkpoint)
+    if isinstance(generator.objective, Refinement):
+        raise BadArgument(
+            f"--checkpoint {checkpoint} fills in between pictures: use it as `legato inbetween --checkpoint`, or as "
+            "--refiner here"
+        )
     made_sampler = named_sampler(sampler, steps, generator.objective)
     number = parse.class_number(label, generator.classes)
     sparse, second = world, None
@@ -236,7 +247,7 @@ def fitting_refiner(name: str, generator: "VideoGenerator") -> "VideoGenerator":
 
     Raises:
         ModelNotFound: there is none of that name.
-        BadArgument: it is no refiner, or works at another size.
+        BadArgument: it is no refiner, works at another size, or knows other words and classes.
     """
     from legato.generate.generator import VideoGenerator
     from legato.generate.refine import Refinement
@@ -248,6 +259,12 @@ def fitting_refiner(name: str, generator: "VideoGenerator") -> "VideoGenerator":
         raise BadArgument(
             f"--refiner {name} works at {refiner.width}x{refiner.height}; the checkpoint makes "
             f"{generator.width}x{generator.height}"
+        )
+    known, made = ({*one.words, *one.classes} for one in (refiner, generator))
+    if known and made and not known & made:
+        raise BadArgument(
+            f"--refiner {name} was trained on other videos ({', '.join(sorted(known)[:3])}, ...) than the checkpoint "
+            f"makes ({', '.join(sorted(made)[:3])}, ...); name one that knows them, or leave --keyframe-seconds out"
         )
     return refiner
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["inbetween"]
 
 MOST_THREADS = 4
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def inbetween(
@@ -58,12 +59,12 @@ def inbetween(
     import torch
 
     from legato.generate.generator import VideoGenerator
-    from legato.generate.storyboard import between_keys, refined_between_keys
+    from legato.generate.storyboard import between_keys, refined_between_keys, stamps_base
     from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import check_sheet, contact_sheet, sheet_columns
     from legato.video import write_video
     from legato.video.still import check_numbered, is_pattern, left_out, write_pictures
-    from legato.video.write import check_ending
+    from legato.video.write import check_ending, check_times
 
     rate = parse.parsed_rate(fps)
     if checkpoint is not None and interpolator is not None:
@@ -71,8 +72,8 @@ def inbetween(
     way = parse.parsed_interpolator(interpolator or "flow")
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
-    if checkpoint is None and (text or levels):
-        raise BadArgument("--text and --levels are for refiners; name one with --checkpoint, or leave them out")
+    if checkpoint is None and (text or levels or seed):
+        raise BadArgument("--text, --levels and --seed are for refiners; name one with --checkpoint, or leave them out")
     if "%" in out.name and not is_pattern(out):
         raise BadArgument(f"--out is {out}; numbered pictures are PNG files, as frames/%05d.png")
     if not is_pattern(out):
@@ -82,12 +83,17 @@ def inbetween(
     if sheet is not None:
         check_sheet(sheet)
     check_places({"--out": out, "--sheet": sheet, "--json": json})
-    board = _board(storyboard, key or [], proposal or [])
+    board = _board(storyboard, key or [], proposal or []).on_grid(rate)
+    if checkpoint is None and board.text:
+        raise BadArgument(f"{storyboard} has a text, which refiners read; name one with --checkpoint, or leave it out")
     timeline = board.timeline(rate)
     files = [one.file for one in board.keys if one.file]
     if is_pattern(out):
         _check_grid(board, rate)
         check_numbered(out, len(timeline), files)
+    else:
+        base = stamps_base(timeline)
+        check_times(out, timeline.pts(base), base)
     check_spared(
         [storyboard, *files, checkpoint, interpolator],
         [("--out", None if is_pattern(out) else out), ("--sheet", sheet), ("--json", json)],
@@ -104,7 +110,8 @@ def inbetween(
         generator = VideoGenerator.from_pretrained(checkpoint)
         frames = refined_between_keys(board, timeline, generator, levels=levels, seed=seed, text=text)
     if smooth:
-        frames = smoothed(frames, board.given(timeline), reach_seconds=smooth, threads=threads)
+        stays = board.given(timeline, proposals=checkpoint is None)
+        frames = smoothed(frames, stays, reach_seconds=smooth, threads=threads)
     chosen = sheet_columns(len(timeline)) if sheet else []
     shown: list[Tensor] = []
     with _shown("filling in", quiet) as told:
@@ -113,7 +120,7 @@ def inbetween(
             write_pictures(passing, out)
         else:
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_video(passing, out, lossless=lossless)
+            write_video(passing, out, lossless=lossless, last_seconds=1 / rate)
     took = time.monotonic() - begun
     if sheet is not None:
         contact_sheet(sheet, torch.stack(shown)[None], timeline.seconds[chosen])
@@ -182,6 +189,8 @@ def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storybo
     if path is not None:
         if keys or proposals:
             raise BadArgument("a storyboard file and --key or --proposal both name pictures; use one of them")
+        if path.suffix.lower() in PICTURES:
+            raise BadArgument(f"{path} is a picture; give each with its time, as --key 0={path}")
         return read_storyboard(path)
     if not keys and not proposals:
         raise BadArgument("there are no pictures; give --key SECONDS=PICTURE twice or more, or a storyboard file")

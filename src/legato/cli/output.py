@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from legato.errors import BadArgument
-from legato.files import check_place, identity, write_whole
+from legato.files import check_place, identity, local_path, write_whole
 
 __all__ = ["check_places", "check_spared", "tell", "write_json"]
 
@@ -39,14 +39,20 @@ def check_places(places: Mapping[str, Path | None]) -> None:
 
     Raises:
         FileNotWritten: one is a folder, or no file can be made there.
-        BadArgument: two are one file.
+        BadArgument: two are one file, or one is among the numbered pictures of another.
     """
+    from legato.video.still import is_pattern, numbers
+
     taken: dict[Path, str] = {}
+    numbered = {option: path for option, path in places.items() if path is not None and is_pattern(path)}
     for option, path in places.items():
         if path is None or path == Path("-"):
             continue
         check_place(path, option)
         place = Path(os.path.realpath(path))
+        for other, pattern in numbered.items():
+            if option != other and place.parent == Path(os.path.realpath(pattern.parent)) and numbers(pattern, place):
+                raise BadArgument(f"{option} is {path}, one of the pictures of {other} {pattern}; give it another name")
         if place in taken and not (place.exists() and not place.is_file()):
             raise BadArgument(f"{taken[place]} and {option} are both {path}; give one of them another name")
         taken[place] = option
@@ -74,7 +80,7 @@ def _files(read: Iterable[str | Path | None]) -> Iterator[Path]:
     for one in read:
         if one is None:
             continue
-        path = Path(str(one).removeprefix("file://"))
+        path = local_path(one)
         if not path.is_dir():
             yield path
             continue

@@ -147,6 +147,8 @@ def parsed_speed(text: str) -> "SpeedCurve":
     first, speed = points[0]
     if first < 0:
         raise BadArgument(f"--speed is '{text}'; its first point is before the first frame: begin at 0 or later")
+    if not all(earlier < later for (earlier, _), (later, _) in itertools.pairwise(points)):
+        raise BadArgument(f"--speed is '{text}'; the seconds of its points have to rise")
     return SpeedCurve.through(points if first == 0 else [(Fraction(0), speed), *points])
 
 

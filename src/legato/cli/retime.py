@@ -14,6 +14,7 @@ from legato.cli import parse
 from legato.cli.output import check_places, check_spared, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument
+from legato.files import local_path
 
 if TYPE_CHECKING:
     from legato.motion.cuts import Cut, CutDetector, CutStep
@@ -26,6 +27,8 @@ __all__ = ["retime", "retime_video"]
 
 MOST_THREADS = 4  # each holds a frame and a few pictures
 MOST_FRAMES = 10_000_000  # two days at 60 frames a second
+SOON = 1000  # frames at a rate: if any two are too close for a format, two of these are
+STILL_INTERVALS = 5  # of the frames before: a last frame that lasts longer is worth a word
 COARSE_TICK = Fraction(1, 1000)  # files with such times may have been told a rate that was made of a rounded interval
 
 
@@ -117,11 +120,14 @@ def retime_video(
     """
     import time
 
+    import torch
+
     from legato.motion.cuts import AdaptiveCuts
     from legato.motion.retime import retimed, shown_at
     from legato.understand.inspection import Damage
     from legato.video import write_video
     from legato.video.prefetch import prefetched
+    from legato.video.write import check_times
 
     if rate is None and curve is None and times is None:
         raise BadArgument(
@@ -131,7 +137,7 @@ def retime_video(
         raise BadArgument("--times says when each frame is, and --fps and --speed would say so, too; use one of them")
     if threads < 0:
         raise BadArgument(f"--threads is {threads}; expected 1 or more, or 0 for one for each core")
-    if "://" not in path and out.exists() and Path(path).exists() and out.samefile(path):
+    if out.exists() and (source := local_path(path)).exists() and out.samefile(source):
         raise BadArgument(f"--out is {out}, the video itself; give the new video another name")
     begun = time.monotonic()
     with square_pixels(path) as video:
@@ -159,6 +165,8 @@ def retime_video(
         frames = shown_at(bar, shown, base)
         fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0, picked=times is not None)
         audio_from = path if fate == "copied" else None
+        soon = list(times) if times is not None else list(itertools.islice(ticks(rate or Fraction(1)), SOON))
+        check_times(out, torch.tensor([int(at / base) for at in soon]), base)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
@@ -216,6 +224,11 @@ class Account:
             yield (
                 f"The file declares {float(declared_end):.3f} s, but its last frame is at {last.seconds:.3f} s. It may "
                 "be cut short; copy it again."
+            )
+        elif before is not None and declared_end - last.time > STILL_INTERVALS * (last.time - before.time):
+            yield (
+                f"The last frame, at {last.seconds:.3f} s, is held up to {float(declared_end):.3f} s, where the file "
+                "says that it ends. If nothing was to stand still there, it was cut short; copy it again."
             )
 
     def made(self, steps: "Iterable[Retimed]") -> "Iterator[Frame]":

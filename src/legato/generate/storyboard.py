@@ -4,7 +4,7 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from legato.video.still import read_picture
 from legato.video.timeline import LARGEST, exact_number
 from legato.yaml_file import read_yaml
 
-__all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys"]
+__all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys", "stamps_base"]
 
 FINEST_TICK = 1_000_000
 AT_ONCE = 8  # frames of a span that a thread makes
@@ -79,7 +79,8 @@ class Storyboard:
         for a, b in itertools.pairwise(self.keys):
             if b.time == a.time:
                 raise BadArgument(
-                    f"two pictures are at {float(a.time):g} s; times have to differ by a microsecond or more"
+                    f"two pictures are at {float(a.time):g} s{_named(a, b)}; times have to differ by a microsecond or "
+                    "more"
                 )
             if b.time < a.time:
                 raise BadArgument(
@@ -89,8 +90,8 @@ class Storyboard:
             (height, width), (rows, columns) = self.keys[0].picture.shape[1:], key.picture.shape[1:]
             if (height, width) != (rows, columns):
                 raise BadArgument(
-                    f"the picture at {float(key.time):g} s is {columns}x{rows} and the first one {width}x{height}; "
-                    "bring them to one size"
+                    f"the picture at {float(key.time):g} s is {columns}x{rows} and the first one {width}x{height}"
+                    f"{_named(key, self.keys[0])}; bring them to one size"
                 )
         wrong = [key.confidence for key in self.keys if not 0 <= key.confidence <= 1]
         if wrong:
@@ -119,15 +120,36 @@ class Storyboard:
         grid = {first + k / rate for k in range(int((last - first) * rate) + 1)}
         return Timeline(tuple(sorted(grid | {key.time for key in self.keys})))
 
-    def given(self, timeline: Timeline) -> list[bool]:
-        """Which frames are given pictures, and stay bit for bit."""
-        times = {key.time for key in self.keys if key.given}
+    def on_grid(self, fps: Fraction) -> "Storyboard":
+        """The same with keys that are within a microsecond of a frame at a rate at that frame's time.
+
+        Seconds count to a microsecond: 0.333333 stands for a third.
+
+        Raises:
+            BadArgument: two keys come to one time.
+        """
+        first = self.keys[0].time
+
+        def placed(key: Key) -> Key:
+            near = first + round((key.time - first) * fps) / fps
+            return replace(key, time=near) if abs(near - key.time) <= Fraction(1, FINEST_TICK) else key
+
+        return Storyboard(tuple(placed(key) for key in self.keys))
+
+    def given(self, timeline: Timeline, *, proposals: bool = False) -> list[bool]:
+        """Which frames are given pictures, and stay bit for bit; with proposals, where nothing refines them."""
+        times = {key.time for key in self.keys if key.given or proposals}
         return [at in times for at in timeline]
 
     @property
     def text(self) -> str:
         """The texts of all spans, one after the other."""
         return " ".join(key.text for key in self.keys if key.text)
+
+
+def _named(*keys: Key) -> str:
+    """The files of keys, where they are known."""
+    return f" ({' and '.join(str(key.file) for key in keys)})" if all(key.file for key in keys) else ""
 
 
 def _nearest(fps: float) -> Fraction:
@@ -158,15 +180,23 @@ def _key(path: Path, number: int, entry: Any) -> Key:
         raise BadArgument(
             f"picture {number} of the storyboard {path} is {entry!r}; expected time, image and perhaps confidence, text"
         )
+    said, image, text = entry.get("confidence", 1.0), entry["image"], entry.get("text")
     try:
-        time, confidence = exact_seconds(str(entry["time"])), float(entry.get("confidence", 1.0))
+        time, confidence = exact_seconds(str(entry["time"])), math.nan if isinstance(said, bool) else float(said)
     except (TypeError, ValueError):
         raise BadArgument(
             f"picture {number} of the storyboard {path} has no number as time or confidence; expected seconds up to "
             f"{LARGEST}, and a share"
         ) from None
-    file = path.parent / str(entry["image"])
-    return Key(time, read_picture(file), confidence, str(entry.get("text") or ""), file)
+    wrong = f"picture {number} of the storyboard {path}, at {float(time):g} s, has"
+    if not 0 <= confidence <= 1:
+        raise BadArgument(f"{wrong} confidence {said}; expected a number from 0 to 1")
+    if not isinstance(image, str) or not image:
+        raise BadArgument(f"{wrong} image {image!r}; expected the name of a picture")
+    if not (text is None or isinstance(text, str)):
+        raise BadArgument(f"{wrong} text {text!r}; expected words (in quotes where YAML takes them for something else)")
+    file = path.parent / image
+    return Key(time, read_picture(file), confidence, text or "", file)
 
 
 def exact_seconds(text: str) -> Fraction:
@@ -320,8 +350,13 @@ def _spread(begin: int, end: int, preferred: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
-def _timed(timeline: Timeline, pictures: Iterable[Tensor]) -> Iterator[Frame]:
+def stamps_base(timeline: Timeline) -> Fraction:
+    """The time base that frames between keys have: one that holds their times exactly, or a microsecond."""
     fine = math.lcm(*(time.denominator for time in timeline))
-    base = Fraction(1, fine if fine <= FINEST_TICK else FINEST_TICK)
+    return Fraction(1, fine if fine <= FINEST_TICK else FINEST_TICK)
+
+
+def _timed(timeline: Timeline, pictures: Iterable[Tensor]) -> Iterator[Frame]:
+    base = stamps_base(timeline)
     stamps = timeline.pts(base).tolist()
     return (Frame(picture, stamp, base) for picture, stamp in zip(pictures, stamps, strict=True))

@@ -52,8 +52,9 @@ def retimed(
 ) -> Iterator[Retimed]:
     """Frames at other times, and where each is from; at most `window_frames + threads + 4` source frames are held.
 
-    A time is a source frame's if it lies within half a tick of the source's time base, and within half a
-    millisecond: files that round their times do not turn a frame into a mixture.
+    A time is a source frame's if it lies within a tick of the source's time base, and within a millisecond: half of
+    that for the frame, half for the one that times are counted from, since files that round their times do not turn a
+    frame into a mixture. Where frames are closer than that, the nearest one counts.
 
     Args:
         frames: in order, of one size.
@@ -135,7 +136,8 @@ class _Gap:
         after: the frame after the second, if it is of the same shot as that.
         cut: whether the second begins a shot.
         begin: earliest time that belongs here; a little before that of `first`, by what its file may have rounded.
-        end: the first time that does not.
+        until: the last time that is that of `first`, as much after it.
+        end: the first time that does not belong here.
     """
 
     before: Frame | None
@@ -144,11 +146,12 @@ class _Gap:
     after: Frame | None
     cut: bool
     begin: Fraction
+    until: Fraction
     end: Fraction
 
     def fill(self, times: list[Fraction], interpolator: Interpolator) -> list[Retimed]:
         """Frames at times within the gap."""
-        inside = [time for time in times if self._is_between(time)]
+        inside = [time for time in times if time > self.until]
         made = iter(())
         if inside and self.second is not None and not self.cut:
             begin, span = self.first.time, self.second.time - self.first.time
@@ -158,7 +161,7 @@ class _Gap:
             made = iter(interpolator(self.first.pixels, self.second.pixels, spaced, around))
         filled = []
         for time in times:
-            if not self._is_between(time):
+            if time <= self.until:
                 filled.append(Retimed(_at(self.first, time), "source"))
             elif self.second is None:
                 filled.append(Retimed(_at(self.first, time), "held"))
@@ -169,9 +172,6 @@ class _Gap:
                 filled.append(Retimed(_at(replace(self.first, pixels=next(made)), time), "interpolated"))
         return filled
 
-    def _is_between(self, time: Fraction) -> bool:
-        return abs(time - self.first.time) > _rounding(self.first)
-
 
 def _gaps(
     frames: Iterable[Frame], cuts: CutDetector | None, declared: Fraction | None, window_frames: int
@@ -181,20 +181,23 @@ def _gaps(
     first: Frame | None = None
     second: Frame | None = None
     begins_shot, cut = True, False  # of the first frame, and between the first and the second
+    begin = Fraction(0)
     for coming, begins in itertools.chain(_settled(frames, cuts, window_frames), [(None, False)]):
         if second is not None and coming is not None and coming.time <= second.time:
             raise BadArgument(f"{coming} does not come after {second}; give frames in order of their times")
         if first is not None and second is not None:
             earlier, later = None if begins_shot else before, None if begins else coming
-            begin, end = first.time - _rounding(first), second.time - _rounding(second)
-            yield _Gap(earlier, first, second, later, cut, begin, end)
+            until, end = first.time + _rounding(first, second), second.time - _rounding(second, first)
+            yield _Gap(earlier, first, second, later, cut, begin, until, end)
+            begin = end
         if second is not None:
+            begin = second.time - _rounding(second, None) if first is None else begin
             before, first, begins_shot = first, second, cut or first is None
         second, cut = coming, begins
     if first is None:
         raise BadArgument("there are no frames to retime; give at least one")
-    begin, end = first.time - _rounding(first), end_of(first, before, declared) - _rounding(first)
-    yield _Gap(None, first, None, None, False, begin, end)
+    until, end = first.time + _rounding(first, None), end_of(first, before, declared) - _rounding(first, None)
+    yield _Gap(None, first, None, None, False, begin, until, max(until, end))
 
 
 def _settled(frames: Iterable[Frame], cuts: CutDetector | None, window_frames: int) -> Iterator[tuple[Frame, bool]]:
@@ -237,9 +240,10 @@ def _settled(frames: Iterable[Frame], cuts: CutDetector | None, window_frames: i
         yield settle()
 
 
-def _rounding(frame: Frame) -> Fraction:
-    """By how much the frame's time may have been rounded by its file."""
-    return min(frame.time_base, FINEST_SECONDS) / 2
+def _rounding(frame: Frame, near: Frame | None) -> Fraction:
+    """How far a time may be from the frame's and stand for it, on the side of the frame that is near there, if any."""
+    most = min(frame.time_base, FINEST_SECONDS)
+    return most if near is None else min(most, abs(near.time - frame.time) / 2)
 
 
 def _rising(times: Iterable[Fraction]) -> Iterator[Fraction]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from legato.errors import BadArgument
-from legato.motion.flow import DisFlow, FlowEstimator
+from legato.motion.flow import LEAST_SIDE_PX, DisFlow, FlowEstimator
 from legato.motion.warp import places_of
 from legato.video.frames import Frame
 from legato.video.pixels import pixels_of_rows, rows_of_pixels
@@ -52,7 +52,7 @@ def smoothed(
         As many frames at the same times.
 
     Raises:
-        BadArgument: the reach is out of range.
+        BadArgument: the reach is out of range, or frames are too small for optical flow.
     """
     check_reach(reach_seconds)
 
@@ -60,6 +60,11 @@ def smoothed(
         own, around, stays = job
         if stays:
             return own
+        if min(own.pixels.shape[-2:]) < LEAST_SIDE_PX:
+            raise BadArgument(
+                f"frames of {own.width}x{own.height} show no motion to smooth along; expected {LEAST_SIDE_PX} pixels a "
+                "side or more: leave smoothing out"
+            )
         picture = rows_of_pixels(own.pixels)
         total, weights = picture.astype(np.float32), np.ones(picture.shape[:2], dtype=np.float32)
         for other in around:

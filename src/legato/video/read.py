@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -372,13 +373,25 @@ def _describe(decoding: Decoding, picture: VideoFrame, pts: int) -> VideoInfo:
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream, base: Fraction, first_pts: int) -> float | None:
-    if stream.duration is not None:
-        return float(stream.duration * base)
-    if container.duration is None:
-        return None
-    # Matroska declares when the video ends, not how long it is.
-    end_or_length = Fraction(container.duration, av.time_base)
-    return float(end_or_length - first_pts * base if "matroska" in container.format.name else end_or_length)
+    """How long the pictures are shown, as the file says."""
+    length = None if stream.duration is None else stream.duration * base
+    if length is None and container.duration is not None:
+        length = Fraction(container.duration, av.time_base)
+    if "matroska" not in container.format.name:
+        return None if length is None else float(length)
+    # Matroska says when all ends, sound and pictures, not how long it is; of each stream its tags may say so.
+    end = _tagged_end(stream) or length
+    return None if end is None else float(end - first_pts * base)
+
+
+def _tagged_end(stream: VideoStream) -> Fraction | None:
+    """When a stream ends by its own tags, such as `DURATION: 00:00:02.040000000`."""
+    for name, value in stream.metadata.items():
+        told = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", value.strip("\0 "))
+        if told and re.fullmatch(r"duration(-.*)?", name, re.IGNORECASE):
+            hours, minutes, seconds = (Fraction(part) for part in told.groups())
+            return 3600 * hours + 60 * minutes + seconds
+    return None
 
 
 def _no_frames(decoding: Decoding) -> VideoError:

@@ -13,11 +13,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from legato.errors import BadArgument, VideoError
-from legato.files import identity
+from legato.files import identity, telling
 from legato.video.frames import Frame
 
-__all__ = ["check_numbered", "is_pattern", "left_out", "read_picture", "write_pictures"]
+__all__ = ["check_numbered", "is_pattern", "left_out", "numbers", "read_picture", "write_pictures"]
 
+_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*")  # PNG, JPEG, WebP, BMP, TIFF
 _PATTERN = re.compile(r"([^%]*)%0?\d{0,2}d([^%]*\.png)")
 
 
@@ -31,10 +32,15 @@ def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
         stored = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise VideoError(f"{path} cannot be read: {error.strerror or error}") from error
+    loud = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         picture = cv2.imdecode(stored, cv2.IMREAD_COLOR) if stored.size else None
     except cv2.error:  # a size beyond its limits, which only a damaged or hostile file declares
         picture = None
+    finally:
+        cv2.utils.logging.setLogLevel(loud)
+    if picture is None and any(stored[: len(start)].tobytes() == start for start in _BEGINNINGS):
+        raise VideoError(f"{path} is a picture that is cut short or damaged; copy it again")
     if picture is None:
         raise VideoError(f"{path} is not a picture that can be read; expected PNG, JPEG, WebP or the like")
     return torch.from_numpy(np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1)))
@@ -52,6 +58,11 @@ def left_out(path: str | Path) -> str:
 def is_pattern(path: str | Path) -> bool:
     """Whether a path numbers pictures, as `frames/%05d.png`."""
     return _PATTERN.fullmatch(Path(path).name) is not None
+
+
+def numbers(pattern: str | Path, path: str | Path) -> bool:
+    """Whether a pattern gives one of its pictures that name, wherever they are."""
+    return _number(Path(pattern).name, Path(path).name) is not None
 
 
 def check_numbered(pattern: str | Path, count: int, read: Iterable[str | Path] = ()) -> None:
@@ -107,16 +118,14 @@ def write_pictures(frames: Iterable[Frame], pattern: str | Path) -> int:
 
     Raises:
         BadArgument: the path numbers nothing, or times are uneven.
-        VideoError: the folder cannot be written.
+        FileNotWritten: the folder cannot be made, or a picture not be written.
     """
     pattern = Path(pattern)
     if not is_pattern(pattern):
         raise BadArgument(f"{pattern} numbers no pictures; expected a name such as frames/%05d.png")
-    try:
+    with telling(pattern.parent):
         pattern.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".legato-", dir=pattern.parent))
-    except OSError as error:
-        raise VideoError(f"{pattern.parent} cannot be written: {error.strerror or error}") from error
     times = []
     try:
         for number, frame in enumerate(frames):
@@ -128,9 +137,11 @@ def write_pictures(frames: Iterable[Frame], pattern: str | Path) -> int:
                 )
             rows = frame.pixels.permute(1, 2, 0).flip(-1).contiguous().numpy()
             stored = cv2.imencode(".png", rows)[1]
-            (part / (pattern.name % number)).write_bytes(stored.tobytes())
-        for path in part.iterdir():
-            path.replace(pattern.parent / path.name)
+            with telling(pattern):
+                (part / (pattern.name % number)).write_bytes(stored.tobytes())
+        with telling(pattern):
+            for path in part.iterdir():
+                path.replace(pattern.parent / path.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return len(times)

@@ -120,8 +120,8 @@ def check_times(path: str | Path, pts: Int64[Tensor, " time"], time_base: Fracti
     for earlier, later in itertools.pairwise(times):
         if round((later - zero) / base) <= round((earlier - zero) / base):
             raise BadArgument(
-                f"frames at {float(earlier):g} s and {float(later):g} s are too close for {path.suffix} files, whose "
-                f"times are whole steps of {base} s; write .mp4, which keeps any time exactly"
+                f"frames at {float(earlier):.10g} s and {float(later):.10g} s are too close for {path.suffix} files, "
+                f"whose times are whole steps of {base} s; write .mp4, which keeps any time exactly"
             )
         _check_length(kind, round((later - zero) / base) - round((earlier - zero) / base), earlier, base)
 
@@ -245,7 +245,10 @@ def _timed(frames: Iterable[Frame], kind: _Kind, last: Fraction | None) -> Itera
     pts = round((frame.time - zero) / base)
     for coming in ahead:
         if (coming.height, coming.width) != size:
-            raise BadArgument(f"{coming} follows frames of {size[1]}x{size[0]}; all frames of a file have one size")
+            raise BadArgument(
+                f"{coming} follows frames of {size[1]}x{size[0]}; all frames of a file have one size: bring them to "
+                "one, or write a file for each"
+            )
         coming_pts = round((coming.time - zero) / base)
         if coming_pts <= pts:
             raise BadArgument(
@@ -336,11 +339,19 @@ class _Output:
             try:
                 self._sound_streams[stream.index] = self._container.add_stream_from_template(stream)
             except (ValueError, av.FFmpegError) as error:
-                raise UnsupportedOutput(
-                    f"{self._path.suffix} files hold no {stream.codec_context.name} sound, which {sound.place} has; "
-                    "write .mkv, which holds any"
-                ) from error
+                raise self._no_such_sound(sound) from error
+        try:
+            self._container.start_encoding()
+        except av.ArgumentError as error:  # some formats find out when their header is written
+            raise self._no_such_sound(sound) from error
         self._sound = sound
+
+    def _no_such_sound(self, sound: _Sound) -> UnsupportedOutput:
+        names = " and ".join(dict.fromkeys(stream.codec_context.name for stream in sound.streams))
+        return UnsupportedOutput(
+            f"{self._path.suffix} files hold no {names} sound, which {sound.place} has; write .mkv, which holds any, "
+            "or leave the sound out"
+        )
 
     def put(self, shown: _Shown) -> None:
         self._durations[shown.pts] = shown.duration
