@@ -16,11 +16,11 @@ __all__ = ["checkpoint"]
 register()
 
 
-def call(*arguments: object) -> str:
+def call(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, ["bench", "stream", *[str(a) for a in arguments], "--quiet"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.output
 
 
@@ -31,7 +31,7 @@ def test_a_way_in_its_own_process_and_one_that_its_limit_ends(checkpoint: Path, 
     assert (row["way"], row["frames"]) == ("streaming", 8)
     assert row["peak_bytes"] > 1e7
     assert row["seconds_per_frame"] > 0
-    table = call(*common, "--memory-limit", "9M", "--json", tmp_path / "b.json")
+    table = call(*common, "--memory-limit", "9M", "--json", tmp_path / "b.json", code=1)
     assert "over the memory limit while" in table
     row = json.loads((tmp_path / "b.json").read_text())["ways"][0]
     assert row["failed"] == "over the memory limit while starting"
@@ -40,7 +40,7 @@ def test_a_way_in_its_own_process_and_one_that_its_limit_ends(checkpoint: Path, 
 @pytest.mark.parametrize(("options", "steps"), [((), 1), (("--text-only",), 8), (("--steps", 2, "--text-only"), 2)])
 def test_the_queue_is_that_of_what_leads(checkpoint: Path, options: tuple[object, ...], steps: int) -> None:
     common = ("--checkpoint", checkpoint, "--frames", 4, "--way", "streaming", "--memory-limit", "9M", "--json", "-")
-    assert json.loads(call(*common, *options))["ways"][0]["window"]["steps"] == steps
+    assert json.loads(call(*common, *options, code=1))["ways"][0]["window"]["steps"] == steps
 
 
 def test_without_a_drive_text_leads(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_without_a_drive_text_leads(tmp_path: Path) -> None:
     }  # fmt: skip
     made.save_pretrained(tmp_path / "model", half=False)
     common = ("--checkpoint", tmp_path / "model", "--frames", 4, "--way", "streaming", "--memory-limit", "9M")
-    assert json.loads(call(*common, "--json", "-"))["ways"][0]["window"]["steps"] == 8
+    assert json.loads(call(*common, "--json", "-", code=1))["ways"][0]["window"]["steps"] == 8
 
 
 def test_sizes_are_read_and_wrong_arguments_are_told(checkpoint: Path) -> None:
@@ -62,6 +62,8 @@ def test_sizes_are_read_and_wrong_arguments_are_told(checkpoint: Path) -> None:
             memory_bytes(told)
     with pytest.raises(BadArgument, match="there is no way 'x'"):
         call("--checkpoint", checkpoint, "--way", "x")
+    with pytest.raises(BadArgument, match="--device is 'foo'; expected cpu"):
+        call("--checkpoint", checkpoint, "--device", "foo")
     with pytest.raises(ModelNotFound, match="no generator 'nowhere'"):
         call("--checkpoint", "nowhere")
     with pytest.raises(BadArgument, match="--windows is 0"):

@@ -72,6 +72,7 @@ def bench_stream(
     check_finite(**{"--drive-guidance": drive_guidance})
     if fresh_above is not None:
         check_share(**{"--fresh-above": fresh_above})
+    parse.parsed_device(device)
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
     takes_drive = bool(getattr(VideoGenerator.from_pretrained(checkpoint).model, "drive_channels", 0))
@@ -101,6 +102,8 @@ def bench_stream(
         for row in rows:
             if "failed" in row:
                 typer.echo(f"{row['way']}, {row['frames']} frames, failed: {row['failed']}")
+    if all("failed" in row for row in rows):
+        raise typer.Exit(1)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -157,11 +160,11 @@ def _about() -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     table = Table(
-        "frames", "way", "peak MiB", "added MiB", "ms/frame", "CPU ms", "first s", "latency", "seam", "hands (own)",
-        "colour drift", "hand error",
+        "frames", Column("way", no_wrap=True), "peak MiB", "added MiB", "ms/frame", "CPU ms", "first s", "latency",
+        "seam", "hands (own)", "colour drift", "hand error",
     )  # fmt: skip
 
     def number(one: dict[str, Any], name: str, form: str, times: float = 1.0) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Driver"]
 
 MOST_STRETCH = 0.02
+MOST_PATIENCE_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Driver:
             raise BadArgument(f"--drive-pipe is '{self.pipe}'; expected {' or '.join(PIPE_FORMATS)}")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise BadArgument(f"--drive-fps is {self.fps:g}; expected more than 0")
-        if self.patience_seconds is not None and not self.patience_seconds >= 0:
-            raise BadArgument(f"--drive-patience is {self.patience_seconds:g}; expected 0 or more seconds")
-
+        if self.patience_seconds is not None and not 0 <= self.patience_seconds <= MOST_PATIENCE_SECONDS:
+            raise BadArgument(
+                f"--drive-patience is {self.patience_seconds:g}; expected 0 to {MOST_PATIENCE_SECONDS} seconds, or "
+                "leave it out to wait without end"
+            )
         if not 0 <= self.bridge_seconds < float("inf"):
             raise BadArgument(f"--bridge is {self.bridge_seconds:g}; expected 0 or more seconds")
         if self.bridge_seconds and self.fit_to is None:
@@ -99,7 +102,10 @@ class Driver:
         from legato.data.batch import pixels_to_signal
         from legato.video.read_pipe import PipeReader
 
-        source: Any = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - standard input stays open
+        try:
+            source: Any = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - standard input stays open
+        except OSError as error:
+            raise BadArgument("--drive is -, and standard input is closed; pipe pictures into it") from error
         rate = self.fps if self.fps is not None or self.pipe == "y4m" else fps
         exact = None if rate is None else Fraction(rate).limit_denominator(1001)
         reader = PipeReader(source, form=self.pipe, size_px=size_px, rate=exact)
@@ -128,6 +134,7 @@ class Driver:
 
         def pictures() -> Iterator[tuple[float, Any]]:
             with video:
+                number = -1
                 for number, frame in enumerate(video):
                     own = frame.seconds - info.start_seconds
                     yield own if self.fps is None else number / self.fps, pixels_to_signal(frame.pixels.contiguous())
@@ -135,6 +142,11 @@ class Driver:
                     self.warnings.append(
                         f"the drive {self.path} is damaged: {video.frames_lost} pictures could not be decoded and "
                         f"{video.frames_concealed} are partly made up; what is missing was held"
+                    )
+                elif number + 1 < (info.frames_declared or 0):
+                    self.warnings.append(
+                        f"the drive {self.path} declares {info.frames_declared} pictures and gives {number + 1}; it "
+                        "may be cut short: copy it again"
                     )
 
         return pictures()

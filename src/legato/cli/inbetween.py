@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["inbetween"]
 
 MOST_THREADS = 4
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def inbetween(
@@ -185,11 +184,12 @@ def _check_grid(board: "Storyboard", rate: Fraction) -> None:
 
 def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storyboard":
     from legato.generate.storyboard import Storyboard, read_storyboard
+    from legato.video.still import PICTURE_ENDINGS
 
     if path is not None:
         if keys or proposals:
             raise BadArgument("a storyboard file and --key or --proposal both name pictures; use one of them")
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in PICTURE_ENDINGS:
             raise BadArgument(f"{path} is a picture; give each with its time, as --key 0={path}")
         return read_storyboard(path)
     if not keys and not proposals:

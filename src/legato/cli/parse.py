@@ -19,6 +19,7 @@ __all__ = [
     "named_for",
     "option",
     "parsed_audit",
+    "parsed_device",
     "parsed_interpolator",
     "parsed_policy",
     "parsed_rate",
@@ -124,6 +125,23 @@ def parsed_span(text: str | None) -> tuple[float | None, float | None]:
     if not colon or (span[0] is not None and span[1] is not None and span[1] <= span[0]):
         raise BadArgument(f"--seconds is '{text}'; expected START:END in seconds, for example 2:5.5, 10: or :3")
     return span
+
+
+def parsed_device(text: str) -> "torch.device":
+    """A device that is there, as `cpu` or `cuda:1`.
+
+    Raises:
+        BadArgument: it is none.
+    """
+    import torch
+
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise BadArgument(f"--device is '{text}'; expected cpu, cuda, cuda:0 ...") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadArgument(f"--device is '{text}', but there is no CUDA device here; use cpu")
+    return device
 
 
 def parsed_speed(text: str) -> "SpeedCurve":

@@ -11,7 +11,7 @@ from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.errors import BadArgument, check_at_least, check_finite, check_share
 
 if TYPE_CHECKING:
-    from legato.generate.driving import Drive
+    from legato.generate.driving import Drive, DriveState
     from legato.generate.generator import VideoGenerator
     from legato.generate.rolling import RollingWindow
     from legato.generate.stream import VideoStream
@@ -101,12 +101,15 @@ def stream(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Stream video as it is made: any length, constant memory, exact times."""
+    from dataclasses import replace
+
     from legato.cli.driver import Driver
     from legato.cli.stream_session import Session
     from legato.generate.generator import VideoGenerator
     from legato.generate.stream import DRIVEN, UNDRIVEN
     from legato.generate.stream_state import VideoStreamState
     from legato.video.pipe import PIPE_FORMATS
+    from legato.video.write import check_growing
 
     if sum((seconds is not None, frames is not None, forever)) != 1:
         raise BadArgument("how much? Give one of --seconds, --frames and --forever")
@@ -124,6 +127,12 @@ def stream(
             raise BadArgument(f"{option} is '{word}'; expected {' or '.join(known)}")
     guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
     check_finite(**{option: value for option, value in guided.items() if value is not None})
+    if out != Path("-"):
+        check_growing(out)
+    if frames is not None and frames < 1:
+        raise BadArgument(f"--frames is {frames}; expected at least 1")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise BadArgument(f"--seconds is {seconds:g}; expected more than 0; without end it is --forever")
     check_places({"--out": out, "--state": state, "--json": json})
     check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", state), ("--json", json)])
     check_spared([resume], [("--out", out), ("--json", json)])
@@ -149,11 +158,23 @@ def stream(
     elif reference_pose is not None or bridge:
         option = "--bridge" if reference_pose is None else "--reference-pose"
         raise BadArgument(f"{option} fits a drive to the reference; give --drive too")
+    else:
+        usual = {"--drive-pipe": (drive_pipe, "y4m"), "--drive-fps": (drive_fps, None),
+                 "--drive-between": (drive_between, "nearest"), "--drive-end": (drive_end, "hold"),
+                 "--drive-patience": (drive_patience, None), "--drive-guidance": (drive_guidance, None)}  # fmt: skip
+        for option, (said, unsaid) in usual.items():
+            if said != unsaid:
+                raise BadArgument(f"{option} is {said}, and there is no drive; give --drive too, or leave it out")
     generator = VideoGenerator.from_pretrained(checkpoint)
     if begun is not None:
         _check_fits(begun, generator, checkpoint)
         if begun.drive is not None and driver is None:
-            raise BadArgument("the saved stream is driven; give --drive too: the same file, or what follows on it")
+            raise BadArgument(
+                "the saved stream is driven; give --drive too: the same file, or what follows on it with "
+                "--drive-patience"
+            )
+        if begun.drive is not None and drive_patience is not None:  # its pictures follow, also where one was over
+            begun = replace(begun, drive=replace(begun.drive, ended=False))
     anew: dict[str, Any] = {
         "text": text,
         "label": parse.class_number(label, generator.classes),
@@ -193,12 +214,16 @@ def stream(
         "complete": whole,
         "warnings": [] if driver is None else driver.warnings,
     }
+    if begun is not None and leading is not None and session.latest is not None:
+        told["warnings"] += _skipped(begun.drive, leading, session.latest.window.drive)
     for warning in told["warnings"]:
         tell(warning)
     if json is not None:
         write_json(json, told)
     if json != Path("-"):
         typer.echo(session.summary(str(out), whole), err=out == Path("-"))
+    if session.failed is not None:
+        raise session.failed
 
 
 def _settings(
@@ -288,6 +313,16 @@ def _stream(
     return VideoStream(generator, ask, window, drive)
 
 
+def _skipped(before: "DriveState | None", drive: "Drive", after: "DriveState | None") -> list[str]:
+    """A warning where a stream was gone on with and every picture of its drive lay before that."""
+    if before is None or before.ended or drive.used or after is None or not after.ended:
+        return []
+    return [
+        f"the drive has no picture after {float(before.seconds[-1]):g} s, where the saved stream was, and that one was "
+        "held; with --drive-patience its pictures are taken for those that follow"
+    ]
+
+
 def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") -> "Frames":
     """A picture, so that the first frame is shown at second 0, or the last frames of a video at their times."""
     from collections import deque
@@ -296,11 +331,13 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
 
     from legato.errors import VideoError
     from legato.video import Frames, open_video
-    from legato.video.still import read_picture
+    from legato.video.still import PICTURE_ENDINGS, read_picture
 
     try:
         picture = read_picture(path)
     except VideoError:
+        if path.suffix.lower() in PICTURE_ENDINGS:
+            raise
         picture = None
     if picture is not None:
         return running.reference(picture)
@@ -314,10 +351,6 @@ def _count(seconds: float | None, frames: int | None, rate: "Fraction") -> int |
     """How many frames to make."""
     import math
 
-    if frames is not None and frames < 1:
-        raise BadArgument(f"--frames is {frames}; expected at least 1")
     if seconds is None:
         return frames
-    if not 0 < seconds < float("inf"):
-        raise BadArgument(f"--seconds is {seconds:g}; expected more than 0")
-    return math.ceil(Fraction(seconds).limit_denominator(10**6) * rate)
+    return max(1, math.ceil(Fraction(seconds).limit_denominator(10**6) * rate))

@@ -1,5 +1,6 @@
 """One run of `legato stream`: from frames to a file or a pipe, with progress, saved states and an orderly end."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-SAVE_EVERY_SECONDS = 5.0
+SAVE_EVERY_SECONDS = 1.0
+MARKS_A_SECOND = 4  # of video: states that may be saved next
 EARLY_FRAMES = 100  # by then all that a stream loads and keeps is there
+
+
+class _Stopped(BaseException):
+    """Ends what is being made or waited for."""
 
 
 @dataclass
@@ -41,8 +47,10 @@ class Session:
     began: float = 0.0
     first_seconds: float | None = None
     saved: float = 0.0
-    marked: "tuple[int, Made] | None" = None
-    unsaved: str | None = None
+    marks: "deque[tuple[int, Made]]" = field(default_factory=deque)
+    making: bool = False
+    told_unsaved: bool = False
+    failed: LegatoError | None = None
     early_bytes: int | None = None
     peak_bytes: int = 0
     _tell: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -50,8 +58,10 @@ class Session:
     def run(self, coming: "Iterator[Made]", out: Path, pipe: str) -> bool:
         """Write what comes; whether all of it was wanted and made.
 
-        The first Ctrl-C (or SIGTERM) ends the stream after the frame at hand, with a whole file and a saved state; a
-        second one ends it at once. Where writing fails no newer state is saved: the file may lack what was made last.
+        The first Ctrl-C (or SIGTERM) ends the stream after the frame that is being written, with a whole file and a
+        saved state; what is being made, or waited for, is given up. A second one ends it at once, with a saved state.
+        Where writing fails no newer state is saved: the file may lack what was made last. A last state that cannot be
+        saved is kept as `failed`.
         """
         import contextlib
         import signal
@@ -64,8 +74,12 @@ class Session:
         previous = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(*_: object) -> None:
+            if self.stopped:
+                restore()
+                raise KeyboardInterrupt
             self.stopped = True
-            restore()
+            if self.making:
+                raise _Stopped
 
         def restore() -> None:
             for kind, handler in previous.items():
@@ -78,14 +92,21 @@ class Session:
                     signal.signal(kind, stop)
             stack.enter_context(self._progress())
             passing = self._passing(coming)
-            if out == Path("-"):
-                sink: Any = stack.enter_context(open(1, "wb", buffering=0, closefd=False))
-                taken = write_pipe(passing, sink, rate=self.rate, form=pipe)
-            else:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                write_video(passing, out, growing=True, last_seconds=1 / self.rate)
-                taken = True
-            self.save()
+            try:
+                if out == Path("-"):
+                    sink: Any = stack.enter_context(open(1, "wb", buffering=0, closefd=False))
+                    taken = write_pipe(passing, sink, rate=self.rate, form=pipe)
+                else:
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    write_video(passing, out, growing=True, last_seconds=1 / self.rate)
+                    taken = True
+            except KeyboardInterrupt:
+                self.save()
+                raise
+            try:
+                self.save()
+            except LegatoError as error:
+                self.failed = error
             return taken and not self.stopped and self.count in (None, self.made)
 
     def save(self) -> None:
@@ -114,7 +135,7 @@ class Session:
         return f"{'standard output' if out == '-' else out}: {self._line()}{ended}"
 
     def _passing(self, coming: "Iterator[Made]") -> "Iterator[Frame]":
-        for one in coming:
+        while (one := self._next(coming)) is not None:
             if self.first_seconds is None:
                 self.first_seconds = self._wall()
             yield one.frame
@@ -124,25 +145,41 @@ class Session:
             self._save_now_and_then()
             if self.stopped:
                 return
+        if self.latest is None and self.stopped:
+            raise KeyboardInterrupt  # there is nothing to end in an orderly way
+
+    def _next(self, coming: "Iterator[Made]") -> "Made | None":
+        """The next frame; None where there is none, or it is not waited for any more."""
+        try:
+            self.making = True
+            return None if self.stopped else next(coming, None)
+        except _Stopped:
+            return None
+        finally:
+            self.making = False
 
     def _save_now_and_then(self) -> None:
         """Save a state over a second of video back: a file that is killed lacks about its last second."""
         import time
 
         assert self.latest is not None
-        if self.place is None or time.monotonic() - self.saved < SAVE_EVERY_SECONDS:
+        if self.place is None:
             return
-        if self.marked is not None and self.made - self.marked[0] <= self.rate + 2:
+        if not self.marks or self.made - self.marks[-1][0] >= self.rate / MARKS_A_SECOND:
+            self.marks.append((self.made, self.latest))
+        while len(self.marks) > 1 and self.made - self.marks[1][0] > self.rate + 2:
+            self.marks.popleft()
+        number, made = self.marks[0]
+        if time.monotonic() - self.saved < SAVE_EVERY_SECONDS or self.made - number <= self.rate + 2:
             return
         try:
-            if self.marked is not None:
-                self.place.parent.mkdir(parents=True, exist_ok=True)
-                self.marked[1].state.save(self.place)
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            made.state.save(self.place)
         except (LegatoError, OSError, RuntimeError) as error:  # a live stream goes on without
-            if self.unsaved is None:
+            if not self.told_unsaved:
                 tell(error)
-            self.unsaved = str(error)
-        self.marked, self.saved = (self.made, self.latest), time.monotonic()
+            self.told_unsaved = True
+        self.saved = time.monotonic()
 
     def _progress(self) -> Any:
         import psutil

@@ -124,12 +124,7 @@ def load_encoder(
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in types:
         raise BadArgument(f"--dtype is '{dtype}'; expected one of {', '.join(types)}")
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise BadArgument(f"--device is '{device}'; expected cpu, cuda, cuda:0 ...") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise BadArgument(f"--device is '{device}', but there is no CUDA device here; use cpu")
+    place = parse.parsed_device(device)
     logging.disable_progress_bar()
     options: dict[str, Any] = {"policy": policy, "audit": audit} | ({"size_px": size_px} if size_px else {})
     return ReuseEncoder.from_pretrained(model, layer=layer, device=place, dtype=types[dtype], **options)

@@ -99,7 +99,12 @@ class Drive:
         self._patience = patience_seconds
         coming: Iterator[tuple[float, Picture]] = iter(pictures)
         self._coming = _Waiting(coming) if patience_seconds is None else _InThread(coming)
-        self._taken = False
+        self._taken = self._stalled = False
+
+    @property
+    def used(self) -> bool:
+        """Whether a picture of the driver was shown or kept yet, and not all were skipped."""
+        return self._taken
 
     def at(
         self, seconds: Float64[Tensor, " time"], state: DriveState | None = None
@@ -118,14 +123,16 @@ class Drive:
         kept = self._bridge() if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
-        until = None if self._patience is None else monotonic() + self._patience
+        until = None if self._patience is None else monotonic() + (0 if self._stalled else self._patience)
         shown = []
         for wanted in seconds.tolist():
             while not ended and (not kept or kept[-1][0] < wanted):
                 try:
                     following = self._next(kept, until if kept and kept[-1][0] >= 0 else None)
                 except _Stalled:
+                    self._stalled = True
                     break
+                self._stalled = False
                 ended = following is None
                 if following is not None:
                     at, picture = following

@@ -155,16 +155,19 @@ class VideoStreamState:
         values = load_values(path)
         if values.get("kind") != SAVED_AS:
             raise BadArgument(f"{path} is not the state of a stream that this legato can read")
-        return cls(
-            StreamAsk(**values["ask"] | {"rate": Fraction(values["ask"]["rate"])}),
-            RollingWindow.from_values(values["window"]),
-            RollingState.from_values(values["rolling"], path),
-            None if values["drive"] is None else DriveState.from_values(values["drive"]),
-            None if values["decoder"] is None else DecoderState(**values["decoder"]),
-            values["ready"],
-            values["unseen"],
-            values["given"],
-            values["bridge"],
-            values["shown"],
-            Fraction(values["start"]),
-        )
+        try:
+            return cls(
+                StreamAsk(**values["ask"] | {"rate": Fraction(values["ask"]["rate"])}),
+                RollingWindow.from_values(values["window"]),
+                RollingState.from_values(values["rolling"], path),
+                None if values["drive"] is None else DriveState.from_values(values["drive"]),
+                None if values["decoder"] is None else DecoderState(**values["decoder"]),
+                values["ready"],
+                values["unseen"],
+                values["given"],
+                values["bridge"],
+                values["shown"],
+                Fraction(values["start"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadArgument(f"{path} is not the state of a stream that this legato can read: {error}") from error

@@ -16,8 +16,9 @@ from legato.errors import BadArgument, VideoError
 from legato.files import identity, telling
 from legato.video.frames import Frame
 
-__all__ = ["check_numbered", "is_pattern", "left_out", "numbers", "read_picture", "write_pictures"]
+__all__ = ["PICTURE_ENDINGS", "check_numbered", "is_pattern", "left_out", "numbers", "read_picture", "write_pictures"]
 
+PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*")  # PNG, JPEG, WebP, BMP, TIFF
 _PATTERN = re.compile(r"([^%]*)%0?\d{0,2}d([^%]*\.png)")
 

@@ -32,7 +32,7 @@ from legato.files import replacing_file
 from legato.video.decode import Source
 from legato.video.frames import Frame, Frames
 
-__all__ = ["LONE_FRAME_SECONDS", "check_ending", "check_times", "write_video"]
+__all__ = ["LONE_FRAME_SECONDS", "check_ending", "check_growing", "check_times", "write_video"]
 
 _BT709, _RGB = 1, 0
 _MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 2**31 - 1
@@ -98,6 +98,12 @@ _KINDS = {
 def check_ending(path: str | Path) -> None:
     """Raise `UnsupportedOutput` where `write_video` knows no format by the path's ending: before long work."""
     _kind_of(Path(path))
+
+
+def check_growing(path: str | Path) -> None:
+    """Raise `UnsupportedOutput` where `write_video` cannot write a file that is played while it grows."""
+    if _kind_of(Path(path)).codec == "gif":
+        raise UnsupportedOutput(f"{path}: a GIF cannot be played while it grows; write .mp4")
 
 
 def check_times(path: str | Path, pts: Int64[Tensor, " time"], time_base: Fraction) -> None:
@@ -191,8 +197,8 @@ def write_video(
         if crf is not None:
             raise BadArgument(f"crf is {crf}, but a lossless file has none; leave one of the two out")
         kind = kind.without_loss()
-    if kind.codec == "gif" and growing:
-        raise UnsupportedOutput(f"{path}: a GIF cannot be played while it grows; write .mp4")
+    if growing:
+        check_growing(path)
     if crf is not None and not (kind.crf and 0 <= crf <= 51):
         raise BadArgument(f"crf is {crf}; expected 0 to 51, and none for a GIF")
     if last_seconds is not None and not last_seconds > 0:
