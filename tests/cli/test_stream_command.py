@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
-from legato.errors import BadArgument, CorruptVideo, UnsupportedOutput
+from legato.errors import BadArgument, CorruptVideo, FileNotWritten, UnsupportedOutput
 from legato.generate import VideoGenerator
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.stream import UNDRIVEN, VideoStream
@@ -357,3 +358,105 @@ def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(
     assert torch.load(state, weights_only=True)["shown"] == len(made) > 0
     call("--checkpoint", checkpoint, "--frames", 2, "--resume", state, "--out", tmp_path / "next.mp4")
     assert times(tmp_path / "next.mp4")[0] == Fraction(len(made), 24)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_drive_that_stalls_is_not_waited_for_after_ctrl_c(
+    checkpoint: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    out, state = tmp_path / "live.mp4", tmp_path / "s.pt"
+    running = started("--checkpoint", checkpoint, "--forever", "--drive", "-", "--drive-pipe", "rgb24", "--windows", 2,
+                      "--out", out, "--state", state, stdin=subprocess.PIPE)  # fmt: skip
+    running.stdin.write(bytes(8 * 8 * 3) * 40)
+    running.stdin.flush()
+    deadline = time.monotonic() + 100
+    while not (out.exists() and out.stat().st_size > 2000) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)  # by now it waits for more
+    os.kill(running.pid, kind)
+    assert running.wait(timeout=20) == 0
+    running.stdin.close()
+    assert len(times(out)) == torch.load(state, weights_only=True)["shown"] > 0
+
+
+def test_states_lie_about_a_second_of_work_and_one_of_video_behind(checkpoint: Path, tmp_path: Path) -> None:
+    out, state = tmp_path / "live.mp4", tmp_path / "s.pt"
+    running = started("--checkpoint", checkpoint, "--forever", "--out", out, "--state", state)
+    deadline = time.monotonic() + 100
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first = torch.load(state, weights_only=True)["shown"]
+    written = state.stat().st_mtime_ns
+    while state.stat().st_mtime_ns == written and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.kill()
+    running.wait()
+    later = torch.load(state, weights_only=True)["shown"]
+    assert 0 < first < later <= len(times(out)) - 24
+
+
+def test_a_last_state_that_cannot_be_saved_leaves_the_rest_told(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FileNotWritten("s.pt cannot be written: No space left on device")
+
+    monkeypatch.setattr("legato.generate.stream_state.save_values", full)
+    out, told = tmp_path / "live.mp4", tmp_path / "told.json"
+    with pytest.raises(FileNotWritten, match="No space left"):
+        call("--checkpoint", checkpoint, "--frames", 9, "--out", out, "--state", tmp_path / "s.pt", "--json", told)
+    assert len(times(out)) == json.loads(told.read_text())["frames"] == 9
+
+
+def test_what_is_no_state_or_is_damaged_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    state = tmp_path / "s.pt"
+    call("--checkpoint", checkpoint, "--frames", 3, "--out", tmp_path / "a.mp4", "--state", state)
+    whole = bytearray(state.read_bytes())
+    parts = zipfile.ZipFile(state).infolist()
+    at = max(parts, key=lambda part: part.file_size).header_offset + 600
+    whole[at] ^= 0xFF
+    (tmp_path / "flip.pt").write_bytes(whole)
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "script.pt").write_text("#!/bin/sh\nexit 0\n")
+    values = torch.load(state, weights_only=True)
+    torch.save(values | {"ask": {}}, tmp_path / "odd.pt")
+    for name, words in (("flip", "is damaged"), ("text", "not a saved state"), ("script", "not a saved state"),
+                        ("odd", "is not the state of a stream")):  # fmt: skip
+        with pytest.raises(BadArgument, match=words):
+            call(
+                "--checkpoint",
+                checkpoint,
+                "--frames",
+                3,
+                "--resume",
+                tmp_path / f"{name}.pt",
+                "--out",
+                tmp_path / "b.mp4",
+            )
+
+
+def test_what_a_live_drive_gives_after_the_end_of_another_follows(checkpoint: Path, tmp_path: Path, make_clip) -> None:
+    state = tmp_path / "s.pt"
+    common = ("--checkpoint", checkpoint, "--windows", 2)
+    drives = [make_clip(f"{n}.mp4", 8, (8, 8), pictures=[np.full((8, 8, 3), 30 * n, np.uint8)] * 8) for n in range(3)]
+    call(*common, "--drive", drives[0], "--frames", 40, "--out", tmp_path / "a.mkv", "--state", state)
+    made = []
+    for number in (1, 2):
+        again = ("--resume", state, "--drive", drives[number], "--frames", 24, "--out", tmp_path / f"{number}.mkv")
+        call("--checkpoint", checkpoint, *again, "--drive-patience", 1)
+        made.append(np.stack(pictures(tmp_path / f"{number}.mkv")))
+    assert not np.array_equal(*made)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--drive-end", "end"), "--drive-end is end, and there is no drive"),
+        (("--drive-patience", 1), "--drive-patience is 1.0, and there is no drive"),
+        (("--drive", "nowhere.mp4", "--drive-patience", "inf"), "--drive-patience is inf; expected 0 to 86400"),
+        (("--out", "a.gif"), "a GIF cannot be played while it grows"),
+    ],
+)
+def test_what_does_not_go_together_is_told(checkpoint: Path, tmp_path: Path, options: tuple, words: str) -> None:
+    with pytest.raises((BadArgument, UnsupportedOutput), match=words):
+        call("--checkpoint", checkpoint, "--frames", 3, "--out", tmp_path / "a.mp4", *options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from threading import Event
+from time import monotonic
 
 import pytest
 import torch
@@ -113,6 +114,32 @@ def test_a_driver_that_stalls_is_waited_for_as_long_as_there_is_patience_and_the
         asked(Drive(((n / 0, picture(n)) for n in range(3)), patience_seconds=1.0), 0.0)
     with pytest.raises(BadArgument, match="patience_seconds is -1"):
         Drive([], patience_seconds=-1.0)
+
+
+def test_patience_is_lost_once_and_not_with_every_window() -> None:
+    end = Event()
+
+    def live() -> Iterator[tuple[float, Tensor]]:
+        yield 0.0, picture(0)
+        end.wait(30)
+
+    drive, state = Drive(live(), patience_seconds=0.4), None
+    begun = monotonic()
+    for at in range(10):
+        shown, state = drive.at(torch.tensor([float(at)], dtype=torch.float64), state)
+        assert shown[0, 0, 0, 0] == 0
+    end.set()
+    assert 0.4 <= monotonic() - begun < 2.0
+
+
+def test_whether_a_picture_was_used_is_told() -> None:
+    first = Drive((float(n), picture(n)) for n in range(3))
+    assert not first.used
+    _, state = first.at(torch.tensor([1.0], dtype=torch.float64))
+    assert first.used
+    again = Drive((n / 10, picture(n)) for n in range(3))  # all before where the state stood
+    again.at(torch.tensor([5.0], dtype=torch.float64), state)
+    assert not again.used
 
 
 def figure(x: int, y: int, side: int) -> Tensor:

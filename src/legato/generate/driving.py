@@ -16,6 +16,8 @@ from legato.generate.calibration import Calibration
 
 __all__ = ["Drive", "DriveState"]
 
+STALLED_SECONDS = 0.02  # that a driver is waited for which has stalled before
+
 Picture = Float32[Tensor, "channels height width"]
 
 
@@ -123,7 +125,7 @@ class Drive:
         kept = self._bridge() if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
-        until = None if self._patience is None else monotonic() + (0 if self._stalled else self._patience)
+        until = self._until()
         shown = []
         for wanted in seconds.tolist():
             while not ended and (not kept or kept[-1][0] < wanted):
@@ -132,7 +134,9 @@ class Drive:
                 except _Stalled:
                     self._stalled = True
                     break
-                self._stalled = False
+                if self._stalled:
+                    self._stalled = False
+                    until = self._until()
                 ended = following is None
                 if following is not None:
                     at, picture = following
@@ -146,6 +150,12 @@ class Drive:
         times = torch.tensor(places, dtype=torch.float64)
         calibration = None if moved is None else moved.values
         return torch.stack(shown), DriveState(torch.stack(pictures), times, ended, calibration)
+
+    def _until(self) -> float | None:
+        """Up to when pictures are waited for now; for one that has stalled not as long again."""
+        if self._patience is None:
+            return None
+        return monotonic() + (min(STALLED_SECONDS, self._patience) if self._stalled else self._patience)
 
     def _bridge(self) -> list[tuple[float, Picture]]:
         return [(-self.bridge_seconds, self.fit_to)] if self.bridge_seconds and self.fit_to is not None else []
