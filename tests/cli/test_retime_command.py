@@ -186,6 +186,11 @@ def test_rates_that_a_format_cannot_hold_are_told_before_work(make_clip: Callabl
             call(make_clip(), "--fps", rate, "--out", tmp_path / name)
 
 
+def test_times_may_have_nothing_in_common(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    told = call(make_clip(), "--times", "1/999983,20000/999979,300000/999961", "--out", tmp_path / "a.mp4")
+    assert "3 frames" in told
+
+
 @pytest.mark.parametrize("scheme", ["file://", "file:"])
 def test_a_video_named_by_url_is_not_written_over(make_clip: Callable[..., Path], scheme: str) -> None:
     source = make_clip()

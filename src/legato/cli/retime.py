@@ -27,6 +27,7 @@ __all__ = ["retime", "retime_video"]
 
 MOST_THREADS = 4  # each holds a frame and a few pictures
 MOST_FRAMES = 10_000_000  # two days at 60 frames a second
+NANOSECOND = Fraction(1, 10**9)
 SOON = 1000  # frames at a rate: if any two are too close for a format, two of these are
 STILL_INTERVALS = 5  # of the frames before: a last frame that lasts longer is worth a word
 COARSE_TICK = Fraction(1, 1000)  # files with such times may have been told a rate that was made of a rounded interval
@@ -166,7 +167,8 @@ def retime_video(
         fate = fate_of_sound(video, out, wanted=sound, moved=curve is not None or begin < 0, picked=times is not None)
         audio_from = path if fate == "copied" else None
         soon = list(times) if times is not None else list(itertools.islice(ticks(rate or Fraction(1)), SOON))
-        check_times(out, torch.tensor([int(at / base) for at in soon]), base)
+        looked_at = max(base, NANOSECOND)  # stamps in a finer base need not fit into 64 bits
+        check_times(out, torch.tensor([round(at / looked_at) for at in soon]), looked_at)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_video(frames, out, lossless=lossless, audio_from=audio_from, last_seconds=last)
         took = time.monotonic() - begun
