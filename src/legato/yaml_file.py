@@ -24,12 +24,10 @@ def read_yaml(path: Path, name: str) -> Any:
         """Refuses what is said twice; YAML's own loader takes the last of it."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for number, one in enumerate(names):
-                if one in names[:number]:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"'{one}' is said twice", node.value[number][0].start_mark
-                    )
+            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for number, key in enumerate(keys):
+                if any((key.tag, key.value) == (other.tag, other.value) for other in keys[:number]):
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is said twice", key.start_mark)
             return super().construct_mapping(node, deep)
 
     try:
