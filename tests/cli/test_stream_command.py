@@ -26,7 +26,7 @@ from legato.errors import BadArgument, CorruptVideo, FileNotWritten, Unsupported
 from legato.generate import VideoGenerator
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.stream import UNDRIVEN, VideoStream
-from legato.generate.stream_state import StreamAsk
+from legato.generate.stream_state import StreamAsk, VideoStreamState
 from legato.video import open_video
 from tests.generate.test_latents import wan_vae
 from tests.generate.test_piecewise import generator as strided_generator
@@ -159,6 +159,20 @@ def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path
     assert np.abs(made[0] - made[0.25]).max() > 2
     with pytest.raises(BadArgument, match=r"are 64x48.*8x8: crop"):
         call("--checkpoint", checkpoint, "--drive", make_clip("wide.mp4", 3), "--frames", 2, "--out", out)
+
+
+def test_a_resumed_stream_reads_its_drive_as_before(checkpoint: Path, tmp_path: Path, make_clip) -> None:
+    poses, states = make_clip("poses.mp4", 12, (48, 48)), [tmp_path / f"{n}.state" for n in range(3)]
+    common = ("--checkpoint", checkpoint, "--drive", poses, "--windows", 2, "--out", tmp_path / "out.mkv")
+    asked = ("--drive-between", "linear", "--drive-fps", "10", "--drive-end", "end")
+    call(*common, *asked, "--forever", "--state", states[0])
+    call(*common, *asked, "--frames", 9, "--state", states[1])
+    call(*common, "--resume", states[1], "--forever", "--state", states[1])
+    whole, resumed = (VideoStreamState.load(state) for state in states[:2])
+    assert whole.shown == resumed.shown == 27  # up to 1.1 s
+    torch.testing.assert_close(resumed.rolling.latents, whole.rolling.latents, rtol=0, atol=0)
+    call(*common, "--resume", states[1], "--drive-end", "hold", "--frames", 3, "--state", states[2])
+    assert VideoStreamState.load(states[2]).shown == 30
 
 
 def test_a_damaged_drive_is_told_and_a_driven_stream_is_gone_on_with_driven(
@@ -452,6 +466,7 @@ def test_what_a_live_drive_gives_after_the_end_of_another_follows(checkpoint: Pa
     ("options", "words"),
     [
         (("--drive-end", "end"), "--drive-end is end, and there is no drive"),
+        (("--state", "-"), "--state is -; a state goes to a file"),
         (("--drive-patience", 1), "--drive-patience is 1.0, and there is no drive"),
         (("--drive", "nowhere.mp4", "--drive-patience", "inf"), "--drive-patience is inf; expected 0 to 86400"),
         (("--out", "a.gif"), "a GIF cannot be played while it grows"),

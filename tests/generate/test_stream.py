@@ -146,6 +146,8 @@ def test_a_text_is_said_over_and_over_where_the_generator_knows_how() -> None:
 
     over = shown(knows, "up down")
     assert torch.equal(over, shown(knows, "up down ..."))
+    with pytest.raises(BadArgument, match="'up down up up' has 13 bytes; this model reads up to 12 where"):
+        shown(knows, "up down up up")
     assert not torch.equal(over, shown(only_once, "up down"))
     assert list(VideoStream(knows, ASK, WINDOW).frames(stream().begin(), 1))  # states are those of what was asked
 

@@ -38,10 +38,15 @@ def stream(
         str, typer.Option(help="What comes on standard input: y4m, or rgb24 of the size that the checkpoint takes.")
     ] = "y4m",
     drive_fps: Annotated[
-        str | None, typer.Option(help="Driving pictures per second; their own times, or --fps for rgb24, otherwise.")
+        str | None,
+        typer.Option(help="Driving pictures per second; the state's, their own times, or --fps for rgb24, otherwise."),
     ] = None,
-    drive_between: Annotated[str, typer.Option(help="Between driving pictures: nearest or linear.")] = "nearest",
-    drive_end: Annotated[str, typer.Option(help="When the drive is over: hold its last picture, or end.")] = "hold",
+    drive_between: Annotated[
+        str | None, typer.Option(help="Between driving pictures: nearest or linear; nearest, or the state's.")
+    ] = None,
+    drive_end: Annotated[
+        str | None, typer.Option(help="When the drive is over: hold its last picture, or end; hold, or the state's.")
+    ] = None,
     drive_patience: Annotated[
         float | None,
         typer.Option(
@@ -123,7 +128,7 @@ def stream(
         "--drive-end": (drive_end, AT_END),
     }
     for option, (word, known) in words.items():
-        if word not in known:
+        if word is not None and word not in known:
             raise BadArgument(f"{option} is '{word}'; expected {' or '.join(known)}")
     guided = {"--guidance": guidance, "--drive-guidance": drive_guidance}
     check_finite(**{option: value for option, value in guided.items() if value is not None})
@@ -133,6 +138,8 @@ def stream(
         raise BadArgument(f"--frames is {frames}; expected at least 1")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise BadArgument(f"--seconds is {seconds:g}; expected more than 0; without end it is --forever")
+    if state == Path("-"):
+        raise BadArgument("--state is -; a state goes to a file, which is replaced now and then")
     check_places({"--out": out, "--state": state, "--json": json})
     check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", state), ("--json", json)])
     check_spared([resume], [("--out", out), ("--json", json)])
@@ -151,16 +158,19 @@ def stream(
         fresh_above=fresh_above,
         seed=seed,
     )
-    led = None if drive_fps is None else float(parse.parsed_rate(drive_fps, "--drive-fps"))
+    asked = {"drive_fps": drive_fps, "drive_between": drive_between, "drive_end": drive_end}
+    notes = ({} if begun is None else begun.notes) | {name: value for name, value in asked.items() if value is not None}
     driver = None
     if drive is not None:
-        driver = Driver(drive, drive_pipe, led, drive_between, drive_end, drive_patience, reference_pose, bridge)
+        rate, among, end = notes.get("drive_fps"), notes.get("drive_between", "nearest"), notes.get("drive_end", "hold")
+        led = None if rate is None else float(parse.parsed_rate(rate, "--drive-fps"))
+        driver = Driver(drive, drive_pipe, led, among, end, drive_patience, reference_pose, bridge)
     elif reference_pose is not None or bridge:
         option = "--bridge" if reference_pose is None else "--reference-pose"
         raise BadArgument(f"{option} fits a drive to the reference; give --drive too")
     else:
         usual = {"--drive-pipe": (drive_pipe, "y4m"), "--drive-fps": (drive_fps, None),
-                 "--drive-between": (drive_between, "nearest"), "--drive-end": (drive_end, "hold"),
+                 "--drive-between": (drive_between, None), "--drive-end": (drive_end, None),
                  "--drive-patience": (drive_patience, None), "--drive-guidance": (drive_guidance, None)}  # fmt: skip
         for option, (said, unsaid) in usual.items():
             if said != unsaid:
@@ -194,7 +204,7 @@ def stream(
     elif start is None:
         start = running.begin(running.own_reference() if drive is None else None)
     session = Session(state, quiet, count, running.ask.rate)
-    whole = session.run(running.frames(start, count), out, pipe)
+    whole = session.run(running.frames(replace(start, notes=notes), count), out, pipe)
     told = session.told() | {
         "file": str(out),
         "checkpoint": checkpoint,

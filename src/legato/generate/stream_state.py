@@ -1,7 +1,7 @@
 """What a stream is asked for and what it keeps between two frames: plain values, which can be saved and moved."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,22 @@ class StreamAsk:
         return torch.tensor([float(n / self.rate) for n in range(first, first + count)], dtype=torch.float64)
 
     def told(self, generator: VideoGenerator) -> "StreamAsk":
-        """The same as the generator is told it: that the text is said over and over, where it knows what that means."""
+        """The same as the generator is told it: that the text is said over and over, where it knows what that means.
+
+        Raises:
+            BadArgument: the text is too long to be said so.
+        """
         if not self.text or AGAIN not in generator.words or self.text.endswith(AGAIN):
             return self
-        return replace(self, text=f"{self.text} {AGAIN}")
+        text = f"{self.text} {AGAIN}"
+        most = getattr(getattr(generator.model, "text", None), "most_bytes", None)
+        if most is not None and len(text.encode()) > most:
+            own, more = len(self.text.encode()), len(f" {AGAIN}".encode())
+            raise BadArgument(
+                f"the text '{self.text}' has {own} bytes; this model reads up to {most - more} where a text is said "
+                "over and over, as in a stream"
+            )
+        return replace(self, text=text)
 
     def clip(self, seconds: Float64[Tensor, "1 time"], **conditions: Any) -> Ask:
         """An ask for some of its frames.
@@ -96,6 +108,7 @@ class VideoStreamState:
         bridge: how many frames lie between those and the first that is shown.
         shown: how many frames were.
         start: time of the stream's first frame, exact.
+        notes: plain values that whoever streams wants to find again; the stream itself never looks at them.
     """
 
     ask: StreamAsk
@@ -109,6 +122,7 @@ class VideoStreamState:
     bridge: int
     shown: int
     start: Fraction
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def time_base(self) -> Fraction:
@@ -142,6 +156,7 @@ class VideoStreamState:
             "bridge": self.bridge,
             "shown": self.shown,
             "start": str(self.start),
+            "notes": dict(self.notes),
         }
         save_values(path, values)
 
@@ -168,6 +183,7 @@ class VideoStreamState:
                 values["bridge"],
                 values["shown"],
                 Fraction(values["start"]),
+                dict(values.get("notes", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadArgument(f"{path} is not the state of a stream that this legato can read: {error}") from error
