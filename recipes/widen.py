@@ -5,8 +5,8 @@
 
 Heads keep their size, so the width grows with their number. New channels of a token get the content of their
 neighbours, so layer norm reads about what it read, but see of a patch what the old ones do not, and nothing listens to
-them yet (after Chen et al. 2016, Net2Net). New heads and hidden units begin at random, and unheard. What differs at first are
-layer norm's sums and the sines of seconds and of places, whose frequencies lie closer together.
+them yet (after Chen et al. 2016, Net2Net). New heads and hidden units begin at random, and unheard. What differs at
+first are layer norm's sums and the sines of seconds and of places, whose frequencies lie closer together.
 """
 
 import argparse
