@@ -22,7 +22,7 @@ from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, VideoUNet3D, read_recipe
 from legato.generate.checkpoints import last_checkpoint, save_checkpoint, start_from
 from legato.generate.latents import Pixels
-from legato.generate.loss import MOTIONS, dispersive_loss, frame_errors, motion_weights
+from legato.generate.loss import MOTIONS, dispersive_loss, frame_errors, frame_jitter, motion_weights
 from legato.generate.objectives import Diffusion, random_known
 from legato.generate.training import Progress, Training, train
 
@@ -503,6 +503,15 @@ def test_motion_that_is_too_slow_counts_as_often_as_asked_and_all_else_once() ->
         torch.testing.assert_close(errors(part + rest, 7.0).mean(), both.mean(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(errors(part + rest, 1.0).mean(), errors(part + rest, None).mean())
     torch.testing.assert_close(errors(rest, 7.0), errors(rest, None), rtol=1e-4, atol=1e-6)
+
+
+def test_what_flickers_counts_by_its_steps_and_what_stays_not_at_all() -> None:
+    counts = torch.tensor([[False, True, True, True, True]])
+    error = torch.tensor([[9.0, 3.0, 3.0, -1.0, -1.0]])[:, :, None, None, None].expand(1, 5, 2, 1, 1)
+    found = frame_jitter(error, counts)[counts]
+    # a step of 3 from a frame that is given, none, a step of 4, none
+    torch.testing.assert_close(found, torch.tensor([4.5, 8.0, 8.0, 0.0]))
+    torch.testing.assert_close(frame_jitter(error + 5, counts.logical_not())[0, 1:], torch.tensor([98.0, 0, 0, 0]))
 
 
 def test_a_slope_a_bend_and_a_turn_count_each_by_its_own_weight() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
@@ -12,7 +13,16 @@ from legato.generate.generator import VideoGenerator
 from legato.generate.latents import Pixels
 from legato.generate.objectives import NoiseLevels, Objective, masked_mean
 
-__all__ = ["conditions_of", "dispersive_loss", "encoded", "frame_errors", "motion_weights", "slow_shapes", "step_loss"]
+__all__ = [
+    "conditions_of",
+    "dispersive_loss",
+    "encoded",
+    "frame_errors",
+    "frame_jitter",
+    "motion_weights",
+    "slow_shapes",
+    "step_loss",
+]
 
 MOTIONS = 10  # directions that a clip's motion is about even in: where from and where to, of a few things
 
@@ -93,6 +103,23 @@ def frame_errors(
     return (error - slow).square().mean((2, 3, 4)) + weighed.square().mean((2, 3, 4))
 
 
+def frame_jitter(
+    error: Float[Tensor, "batch time channels height width"], counts: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time"]:
+    """Mean square of the steps of an error from frame to frame, half of each with either frame.
+
+    What flickers is seen where what is wrong for good is not. Errors do not say which is which, and what is best to say
+    stays the same: the mean of all that could be.
+
+    Args:
+        error: of what was said.
+        counts: frames whose error counts; the others are as they should be.
+    """
+    wrong = error.float() * counts[:, :, None, None, None]
+    steps = F.pad((wrong[:, 1:] - wrong[:, :-1]).square().mean((2, 3, 4)), (1, 1))
+    return (steps[:, 1:] + steps[:, :-1]) / 2
+
+
 def slow_shapes(
     seconds: Float64[Tensor, "batch time"], counts: Bool[Tensor, "batch time"], degrees: int = 3
 ) -> Float64[Tensor, "batch time degrees"]:
@@ -135,6 +162,7 @@ def step_loss(
     known: float = 0.0,
     drop: float = 0.0,
     motion_weight: float = 0.0,
+    jitter_weight: float = 0.0,
     teacher: nn.Module | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of one batch.
@@ -150,6 +178,7 @@ def step_loss(
         drop: share of samples whose text, class or drive is hidden, each on its own.
         motion_weight: how often errors of motion count, see `frame_errors`, times `motion_weights`; 0 for once, all
             alike.
+        jitter_weight: how often steps of errors from frame to frame count beside errors, see `frame_jitter`.
         teacher: is asked instead of the denoiser itself, where the objective asks.
     """
     clean = batch.frames
@@ -181,5 +210,8 @@ def step_loss(
         if noise is not None:
             noise = (noise * task.counts).sum(1) / task.counts.sum(1).clamp_min(1)
         motion = motion_weight * motion_weights(clean, batch.seconds, noise)
-    error = task.weight * frame_errors(said(task.x, task.told) - task.target, batch.seconds, task.counts, motion)
-    return masked_mean(error, task.counts)
+    wrong = said(task.x, task.told) - task.target
+    errors = frame_errors(wrong, batch.seconds, task.counts, motion)
+    if jitter_weight:
+        errors = errors + jitter_weight * frame_jitter(wrong, task.counts)
+    return masked_mean(task.weight * errors, task.counts)

@@ -48,6 +48,7 @@ class Training:
         motion_weight: how often errors of motion count (what is slow in a clip's errors), relative to how much clips of
             its span move, so that a percent of the speed counts the same at any frame rate, and by what a sampler
             makes of them; 0 for once, all alike.
+        jitter_weight: how often steps of errors from frame to frame count beside errors, see `frame_jitter`.
         dispersive: weight of `dispersive_loss` on the features after a quarter of the model's blocks; 0 for none.
         checkpoint_every: steps.
         keep: so many checkpoints.
@@ -73,6 +74,7 @@ class Training:
     drop: float = 0.1
     known: float = 0.0
     motion_weight: float = 0.0
+    jitter_weight: float = 0.0
     dispersive: float = 0.0
     checkpoint_every: int = 200
     keep: int = 2
@@ -104,6 +106,7 @@ class Training:
                 "keep": self.keep > 0,
                 "sample_every": self.sample_every >= 0,
                 "motion_weight": self.motion_weight >= 0,
+                "jitter_weight": self.jitter_weight >= 0,
                 "dispersive": self.dispersive >= 0,
             }.items()
             if not good
@@ -242,7 +245,7 @@ def train(
                 loss = step_loss(
                     wrapped, generator.objective, batch, numbers, takes=takes, levels=settings.levels,
                     known=settings.known, drop=settings.drop, motion_weight=settings.motion_weight,
-                    teacher=teacher,
+                    jitter_weight=settings.jitter_weight, teacher=teacher,
                 )  # fmt: skip
                 if settings.dispersive:
                     loss = loss + settings.dispersive * dispersive_loss(middle.pop())
