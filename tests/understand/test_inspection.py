@@ -64,6 +64,18 @@ def test_times_rounded_to_milliseconds_are_still_constant(make_clip):
     assert found.times.usual_rate == pytest.approx(60, rel=0.01)
 
 
+def test_a_matroska_file_that_was_cut_short_is_told(make_clip, tmp_path):
+    whole = make_clip("whole.mkv", 90)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    told = []
+    for path in (whole, cut):
+        with open_reduced(path, SIDE_PX) as video:
+            told.append([warning for warning in inspect_video(video).warnings if "cut short" in warning])
+    assert told[0] == []
+    assert told[1][0].startswith("The file declares 3.6 s, but its last frame is at ")
+
+
 def test_a_variable_rate_is_recognised(make_clip):
     milliseconds = list(accumulate([0, *[20, 45, 33, 60, 25] * 5]))
     found = clip_at(make_clip, [Fraction(m, 1000) for m in milliseconds])

@@ -38,6 +38,7 @@ __all__ = [
 
 SIDE_PX = 320
 SAMPLE_SECONDS = 2.0
+LEAST_MISSING_SECONDS = 0.5  # sound may be that much longer than the pictures
 
 
 @dataclass(frozen=True)
@@ -321,3 +322,10 @@ def _warnings(found: Inspection) -> Iterator[str]:
             f"The file declares {info.frames_declared} frames, but gives {found.frames}. It may be cut short; copy "
             "it again."
         )
+    elif info and found.whole and info.duration_seconds is not None and not info.frames_declared:
+        given = times.span_seconds + (times.longest_seconds or 0)  # the last one may be shown as long as any
+        if info.duration_seconds > given + LEAST_MISSING_SECONDS:
+            yield (
+                f"The file declares {info.duration_seconds:.4g} s, but its last frame is at {times.span_seconds:.4g} "
+                "s. It may be cut short; copy it again."
+            )
