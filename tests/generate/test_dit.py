@@ -80,6 +80,25 @@ def test_a_batch_of_mixed_rates_equals_batches_of_one() -> None:
         torch.testing.assert_close(together[at : at + 1], one, atol=1e-5, rtol=1e-5)
 
 
+def test_what_stands_still_is_copied_from_the_given_frame_before() -> None:
+    model, x, seconds = small(keep=True), clip(3), times(3)
+    known = torch.tensor([[True, False, True, False, False], [False, False, True, False, True], [False] * 5])
+    alone = small()  # the same but for the copying
+    alone.load_state_dict(model.state_dict(), strict=False)
+    with torch.no_grad():
+        model.keep.weight.zero_()
+        model.keep.bias.fill_(100.0)
+    copied = said(model, x, seconds, known=known)
+    assert torch.equal(copied[0], x[0, [0, 0, 2, 2, 2]])
+    assert torch.equal(copied[1], x[1, [2, 2, 2, 2, 4]])
+    torch.testing.assert_close(copied[2], said(alone, x, seconds, known=known)[2])
+    with torch.no_grad():
+        model.keep.bias.fill_(0.0)
+    half = (said(alone, x, seconds, known=known)[0] + x[0, [0, 0, 2, 2, 2]]) / 2
+    torch.testing.assert_close(said(model, x, seconds, known=known)[0], half)
+    torch.testing.assert_close(said(model, x, seconds), said(alone, x, seconds))
+
+
 def test_every_condition_makes_a_difference_and_none_is_its_default() -> None:
     model, x, seconds = small(classes=3, text_bytes=16, drive_channels=3), clip(), times()
     plain = said(model, x, seconds)

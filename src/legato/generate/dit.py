@@ -34,6 +34,7 @@ __all__ = ["CLOCKS", "SIZES", "VideoDiT"]
 
 CLOCKS = ("rotary", "seconds", "both", "index", "learned", "none")
 NOISES = ("frame", "sample", "hidden")
+KEPT_AT_FIRST = -3.0  # logit of a share
 Video = Float[Tensor, "batch time channels height width"]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -105,6 +106,8 @@ class VideoDiT(
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
             values as a token, a clean clip is easier to say than a field that has the noise in it.
         mlp_ratio: how many times wider than a token the hidden layer of a block is.
+        keep: mix what is said, value by value, with the given frame before (the first one, for frames before it): what
+            stands still is copied instead of said again, and does not flicker. For models that say the clean clip.
 
     Raises:
         BadArgument: an argument is outside what is said here.
@@ -132,6 +135,7 @@ class VideoDiT(
         trend: bool = False,
         pull: bool = False,
         mlp_ratio: float = 4.0,
+        keep: bool = False,
     ):
         super().__init__()
         for name, value, known in (("clock", clock, CLOCKS), ("noise", noise, NOISES)):
@@ -175,6 +179,7 @@ class VideoDiT(
         self.motion = nn.Linear(values, width) if motion else None
         self.trend = nn.Linear(values * len(TREND_SECONDS), width) if trend else None
         self.pull = nn.Linear(width, 1) if pull else None
+        self.keep = nn.Linear(width, values) if keep else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -184,9 +189,11 @@ class VideoDiT(
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         silent: list[Any] = [self.condition[1], self.final_condition[1], self.project]
-        for layer in [*silent, self.motion, self.trend, self.pull]:
+        for layer in [*silent, self.motion, self.trend, self.pull, self.keep]:
             if layer is not None:
                 nn.init.zeros_(layer.weight)
+        if self.keep is not None:
+            nn.init.constant_(self.keep.bias, KEPT_AT_FIRST)
 
     def forward(
         self,
@@ -243,7 +250,11 @@ class VideoDiT(
         for block in self.blocks:
             h = block(h, told, six, turning, mask)
         h = modulated(h, *self.final_condition(condition).chunk(2, -1))
-        said = unpatched(self.project(h), self.patch_px, height, width)
+        values = self.project(h)
+        if self.keep is not None and known is not None:
+            share = self.keep(h).sigmoid() * known.any(1)[:, None, None, None]
+            values = torch.lerp(values, _given_before(patches, known).to(values), share)
+        said = unpatched(values, self.patch_px, height, width)
         if self.pull is None:
             return said
         gain = self.pull(h.mean(2)).exp()[..., None, None]  # (b, t, 1, 1, 1)
@@ -348,6 +359,17 @@ class VideoDiT(
             raise BadArgument(f"{len(text)} texts for {b} samples; expected one for each")
         if self.text is None and text is not None and (isinstance(text, TextTokens) or any(text)):
             raise BadArgument("this model reads no text")
+
+
+def _given_before(
+    patches: Float[Tensor, "batch time patches values"], known: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time patches values"]:
+    """Of each frame the last given one up to it, of those before the first given one that one."""
+    places = torch.arange(known.shape[1], device=known.device)
+    last = torch.where(known, places, 0).cummax(1).values
+    first = known.int().argmax(1, keepdim=True)
+    rows = torch.arange(len(known), device=known.device)[:, None]
+    return patches[rows, torch.maximum(last, first)]
 
 
 def _with_text(turn: Turn, text: int, patches: int) -> Turn:
