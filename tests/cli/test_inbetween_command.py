@@ -16,9 +16,10 @@ from legato.cli.app import app, register
 from legato.data.puppets import random_puppet
 from legato.errors import BadArgument, FileNotWritten, UnsupportedOutput, VideoError
 from legato.generate import VideoDiT, VideoGenerator
+from legato.generate.between_keys import between_keys, refined_between_keys, refined_clips
 from legato.generate.latents import TinyAutoencoder
 from legato.generate.refine import Refinement
-from legato.generate.storyboard import Key, Storyboard, between_keys, read_storyboard, refined_between_keys
+from legato.generate.storyboard import Key, Storyboard, read_storyboard
 from legato.generate.work import counted
 from legato.motion.interpolate import LinearInterpolator, Neighbour
 from legato.video import Timeline, open_video
@@ -238,11 +239,28 @@ def test_long_storyboards_are_refined_in_windows_that_meet_at_keys(refiner: Path
         assert torch.equal(frames[30 * n].pixels, PICTURES[n])
 
 
+def test_clips_that_are_filled_in_together_are_as_each_alone(refiner: Path) -> None:
+    generator = VideoGenerator.from_pretrained(refiner)
+    boards = [
+        Storyboard(tuple(Key(Fraction(3 * n), picture) for n, picture in enumerate(pictures)))
+        for pictures in (PICTURES[:3], PICTURES[1:4])
+    ]
+    timeline = boards[0].timeline(10)
+    given = {30 * n: torch.stack([board.keys[n].picture for board in boards]) for n in range(3)}
+    with counted(generator.model) as work:
+        together = torch.stack(list(refined_clips(timeline, given, generator)), 1).float()
+    assert work.calls == 4
+    for board, made in zip(boards, together, strict=True):
+        alone = torch.stack([frame.pixels for frame in refined_between_keys(board, timeline, generator)]).float()
+        assert float((made - alone).abs().max()) <= 1  # rounding
+    assert float((together[0] - together[1]).abs().mean()) > 1
+
+
 @pytest.mark.parametrize(("longest", "fps"), [(48, 50), (6, 20), (3, 10)])
 def test_no_call_sees_more_than_a_window_however_long_a_gap(
     refiner: Path, monkeypatch: pytest.MonkeyPatch, longest: int, fps: int
 ) -> None:
-    monkeypatch.setattr("legato.generate.storyboard.LONGEST_WINDOW", longest)
+    monkeypatch.setattr("legato.generate.between_keys.LONGEST_WINDOW", longest)
     generator = VideoGenerator.from_pretrained(refiner)
     seen: list[int] = []
     generator.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))

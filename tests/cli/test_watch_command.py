@@ -133,7 +133,7 @@ def test_importing_legato_stays_light() -> None:
 
 def test_making_video_does_not_wait_for_what_only_encoders_and_many_processes_need() -> None:
     """Each of these takes one second or two to come in."""
-    used = "legato.generate.stream, legato.generate.storyboard, legato.report.sheets, legato.motion.retime"
+    used = "legato.generate.stream, legato.generate.between_keys, legato.report.sheets, legato.motion.retime"
     heavy = "('transformers.modeling_utils', 'diffusers.models', 'torch.distributed.tensor', 'torch._dynamo')"
     code = f"import sys, {used}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

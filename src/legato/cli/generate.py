@@ -273,15 +273,13 @@ def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "Video
     """Clips at the keys' times filled in to all times by a refiner; as they are where nothing is missing."""
     import torch
 
-    from legato.generate.storyboard import Key, Storyboard, refined_between_keys
+    from legato.generate.between_keys import refined_clips
 
     if len(keys) == len(world):
         return clips
-    made = []
-    for clip in clips:
-        board = Storyboard(tuple(Key(at, picture) for at, picture in zip(keys, clip, strict=True)))
-        made.append(torch.stack([frame.pixels for frame in refined_between_keys(board, world, refiner, text=text)]))
-    return torch.stack(made)
+    places = {at: place for place, at in enumerate(world)}
+    given = {places[at]: pictures for at, pictures in zip(keys, clips.unbind(1), strict=True)}
+    return torch.stack(list(refined_clips(world, given, refiner, text=text)), 1)
 
 
 def share_saved(every: "Timeline", keys: "Timeline", first: "Work", second: "Work") -> float:

@@ -57,8 +57,8 @@ def inbetween(
 
     import torch
 
+    from legato.generate.between_keys import between_keys, refined_between_keys, stamps_base
     from legato.generate.generator import VideoGenerator
-    from legato.generate.storyboard import between_keys, refined_between_keys, stamps_base
     from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import check_sheet, contact_sheet, sheet_columns
     from legato.video import write_video

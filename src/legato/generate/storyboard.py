@@ -1,37 +1,25 @@
-"""Storyboards: pictures and the seconds at which they belong, and the video between them."""
+"""Storyboards: pictures and the seconds at which they belong."""
 
 import itertools
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from legato.data.batch import pixels_to_signal, signal_to_pixels
 from legato.errors import BadArgument
-from legato.generate.ask import Ask
-from legato.generate.generator import VideoGenerator
-from legato.generate.refine import Refinement
-from legato.generate.samplers import MultiLevel
-from legato.motion.interpolate import Interpolator, Neighbour
-from legato.video import Frame, Timeline
-from legato.video.prefetch import mapped
+from legato.video import Timeline
 from legato.video.still import read_picture
 from legato.video.timeline import LARGEST, exact_number
 from legato.yaml_file import read_yaml
 
-__all__ = ["Key", "Storyboard", "between_keys", "read_storyboard", "refined_between_keys", "stamps_base"]
+__all__ = ["Key", "Storyboard", "read_storyboard"]
 
 FINEST_TICK = 1_000_000
-AT_ONCE = 8  # frames of a span that a thread makes
 MOST_FRAMES = 1_000_000
-LONGEST_WINDOW = 48  # frames; what the shipped refiner has seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,157 +194,3 @@ def exact_seconds(text: str) -> Fraction:
         ValueError: it is no number, or over 1e9.
     """
     return exact_number(text).limit_denominator(FINEST_TICK)
-
-
-def between_keys(
-    storyboard: Storyboard, timeline: Timeline, interpolator: Interpolator, *, threads: int = 1
-) -> Iterator[Frame]:
-    """The video between the keys, by an interpolator alone, made on the way; keys stay bit for bit, proposals too.
-
-    Args:
-        storyboard: of pictures.
-        timeline: of the frames, within its span; see `Storyboard.timeline`.
-        interpolator: for each span.
-        threads: so many spans, or parts of one, are filled at a time; the frames are the same.
-
-    Raises:
-        BadArgument: a time lies outside.
-    """
-    keys, times = storyboard.keys, timeline.times
-    outside = [at for at in (*times[:1], *times[-1:]) if not keys[0].time <= at <= keys[-1].time]
-    if outside:
-        raise BadArgument(
-            f"a frame at {float(outside[0]):g} s lies outside the storyboard, which goes from "
-            f"{float(keys[0].time):g} to {float(keys[-1].time):g} s"
-        )
-
-    def parts() -> Iterator[tuple[int, tuple[Fraction, ...]]]:
-        for number, (a, b) in enumerate(itertools.pairwise(keys)):
-            find = bisect_right if b is keys[-1] else bisect_left
-            begin, end = bisect_left(times, a.time), find(times, b.time)
-            yield from ((number, times[n : min(n + AT_ONCE, end)]) for n in range(begin, end, AT_ONCE))
-
-    def filled(part: tuple[int, tuple[Fraction, ...]]) -> Tensor:
-        number, inside = part
-        a, b = keys[number : number + 2]
-        span = b.time - a.time
-        beside = (*keys[max(number - 1, 0) : number], *keys[number + 2 : number + 3])
-        around = [Neighbour(key.picture, float((key.time - a.time) / span)) for key in beside]
-        return interpolator(a.picture, b.picture, [float((at - a.time) / span) for at in inside], around)
-
-    return _timed(timeline, itertools.chain.from_iterable(mapped(filled, parts(), threads)))
-
-
-def refined_between_keys(
-    storyboard: Storyboard,
-    timeline: Timeline,
-    generator: VideoGenerator,
-    *,
-    levels: int = 0,
-    seed: int = 0,
-    text: str | None = None,
-) -> Iterator[Frame]:
-    """The video between the keys, filled in and refined by a model; given keys stay bit for bit.
-
-    Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet; one
-    window is held at a time. In a gap that is longer than a window frames spread over it are made first, which are kept
-    as keys are while those between them are made.
-
-    Args:
-        storyboard: of pictures of the generator's size.
-        timeline: of the frames; has to hold every key's time.
-        generator: a refiner.
-        levels: see `MultiLevel`.
-        seed: of its noise, if any.
-        text: what is to be seen; the storyboard's own text where it is None.
-
-    Raises:
-        BadArgument: sizes differ, or the generator is no refiner.
-    """
-    if not isinstance(generator.objective, Refinement):
-        raise BadArgument("this checkpoint does not refine between pictures; puppet-inbetween is one that does")
-    height, width = storyboard.keys[0].picture.shape[1:]
-    if (height, width) != (generator.height, generator.width):
-        raise BadArgument(
-            f"the pictures are {width}x{height}; this checkpoint refines {generator.width}x{generator.height}: resize "
-            "them, or leave the checkpoint out"
-        )
-    keys = {key.time: key for key in storyboard.keys}
-    missing = sorted(set(keys) - set(timeline))
-    if missing:
-        raise BadArgument(f"there is no frame at {float(missing[0]):g} s, where a picture belongs")
-    places = {time: place for place, time in enumerate(timeline)}
-    given = {places[key.time]: key.picture for key in storyboard.keys if key.given}
-    proposals = {places[key.time]: key for key in storyboard.keys if not key.given}
-
-    def refined(window: Sequence[int], kept: dict[int, Tensor]) -> Tensor:
-        """Frames at places in the timeline, by one call of the refiner; those that are kept stay bit for bit."""
-        times = [timeline.times[place] for place in window]
-        shown = torch.zeros(1, len(window), 3, height, width, dtype=torch.uint8)
-        known = torch.tensor([[place in kept for place in window]])
-        proposed = torch.full((1, len(window)), torch.nan)
-        for at, place in enumerate(window):
-            if place in kept:
-                shown[0, at] = kept[place]
-            elif place in proposals:
-                shown[0, at], proposed[0, at] = proposals[place].picture, proposals[place].confidence
-        ask = Ask(
-            torch.tensor([[float(time - times[0]) for time in times]], dtype=torch.float64),
-            [seed],
-            text=[storyboard.text if text is None else text],
-            given=pixels_to_signal(shown),
-            known=known,
-            proposed=proposed,
-        )
-        made = signal_to_pixels(generator.sample(ask, MultiLevel(levels)))[0].cpu()
-        return torch.where(known[0, :, None, None, None], shown[0], made)
-
-    def stretch(ends: Sequence[int], kept: dict[int, Tensor]) -> Iterator[Tensor]:
-        """Frames from the first of some kept places up to, but not including, the last."""
-        for begin, end in _windows(ends):
-            if end - begin < LONGEST_WINDOW:
-                yield from refined(range(begin, end + 1), kept)[:-1]
-            else:
-                sparse = _spread(begin, end, [place for place in proposals if begin < place < end])
-                made = refined(sparse, kept)
-                yield from stretch(sparse, kept | dict(zip(sparse, made, strict=True)))
-
-    return _timed(timeline, itertools.chain(stretch(list(given), given), [storyboard.keys[-1].picture]))
-
-
-def _windows(ends: Sequence[int]) -> list[tuple[int, int]]:
-    """Stretches of frames from one of some places to another, as long as the limit allows, the ends shared."""
-    windows, begin = [], ends[0]
-    for here, after in itertools.pairwise([*ends[1:], None]):
-        assert here is not None
-        if after is None or after - begin >= LONGEST_WINDOW:
-            windows.append((begin, here))
-            begin = here
-    return windows
-
-
-def _spread(begin: int, end: int, preferred: Sequence[int]) -> list[int]:
-    """Places from one to another, evenly apart and no more than the limit allows.
-
-    A preferred one takes the place of one that it is near to.
-    """
-    gaps = math.ceil((end - begin) / math.ceil((end - begin) / (LONGEST_WINDOW - 1)))
-    apart = Fraction(end - begin, gaps)
-    chosen = {begin, end}
-    for number in range(1, gaps):
-        at = begin + number * apart
-        near = min(preferred, key=lambda place: abs(place - at), default=begin)
-        chosen.add(near if abs(near - at) <= apart / 2 else round(at))
-    return sorted(chosen)
-
-
-def stamps_base(timeline: Timeline) -> Fraction:
-    """The time base that frames between keys have: one that holds their times exactly, or a microsecond."""
-    fine = math.lcm(*(time.denominator for time in timeline))
-    return Fraction(1, fine if fine <= FINEST_TICK else FINEST_TICK)
-
-
-def _timed(timeline: Timeline, pictures: Iterable[Tensor]) -> Iterator[Frame]:
-    base = stamps_base(timeline)
-    stamps = timeline.pts(base).tolist()
-    return (Frame(picture, stamp, base) for picture, stamp in zip(pictures, stamps, strict=True))
