@@ -80,23 +80,25 @@ def test_a_batch_of_mixed_rates_equals_batches_of_one() -> None:
         torch.testing.assert_close(together[at : at + 1], one, atol=1e-5, rtol=1e-5)
 
 
-def test_what_stands_still_is_copied_from_the_given_frame_before() -> None:
+def test_what_is_given_or_clear_can_be_copied_instead_of_said() -> None:
     model, x, seconds = small(keep=True), clip(3), times(3)
     known = torch.tensor([[True, False, True, False, False], [False, False, True, False, True], [False] * 5])
     alone = small()  # the same but for the copying
     alone.load_state_dict(model.state_dict(), strict=False)
-    with torch.no_grad():
-        model.keep.weight.zero_()
-        model.keep.bias.fill_(100.0)
-    copied = said(model, x, seconds, known=known)
-    assert torch.equal(copied[0], x[0, [0, 0, 2, 2, 2]])
-    assert torch.equal(copied[1], x[1, [2, 2, 2, 2, 4]])
-    torch.testing.assert_close(copied[2], said(alone, x, seconds, known=known)[2])
-    with torch.no_grad():
-        model.keep.bias.fill_(0.0)
-    half = (said(alone, x, seconds, known=known)[0] + x[0, [0, 0, 2, 2, 2]]) / 2
-    torch.testing.assert_close(said(model, x, seconds, known=known)[0], half)
-    torch.testing.assert_close(said(model, x, seconds), said(alone, x, seconds))
+    assert model.keep is not None
+
+    def weighed(own: float, given: float, known: torch.Tensor | None = known) -> torch.Tensor:
+        with torch.no_grad():
+            model.keep.weight.zero_()
+            model.keep.bias.copy_(torch.tensor([own, given]).repeat_interleave(48))
+        return said(model, x, seconds, known=known)
+
+    plain, before = said(alone, x, seconds, known=known), torch.stack([x[0, [0, 0, 2, 2, 2]], x[1, [2, 2, 2, 2, 4]]])
+    torch.testing.assert_close(weighed(-100, 100)[:2], before)
+    torch.testing.assert_close(weighed(-100, 100)[2], plain[2])  # nothing is given
+    torch.testing.assert_close(weighed(100, -100), x)
+    torch.testing.assert_close(weighed(0, 0)[:2], (plain[:2] + before + x[:2]) / 3)
+    torch.testing.assert_close(weighed(0, 0, None), (said(alone, x, seconds) + x) / 2)
 
 
 def test_every_condition_makes_a_difference_and_none_is_its_default() -> None:

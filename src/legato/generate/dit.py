@@ -34,7 +34,7 @@ __all__ = ["CLOCKS", "SIZES", "VideoDiT"]
 
 CLOCKS = ("rotary", "seconds", "both", "index", "learned", "none")
 NOISES = ("frame", "sample", "hidden")
-KEPT_AT_FIRST = -3.0  # logit of a share
+KEPT_AT_FIRST, MOST_KEPT = -3.0, 20.0  # logarithms of weights beside 1
 Video = Float[Tensor, "batch time channels height width"]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -106,8 +106,9 @@ class VideoDiT(
         pull: say a field as gain x (clean clip - x), with a gain for each frame: where a patch has about as many
             values as a token, a clean clip is easier to say than a field that has the noise in it.
         mlp_ratio: how many times wider than a token the hidden layer of a block is.
-        keep: mix what is said, value by value, with the given frame before (the first one, for frames before it): what
-            stands still is copied instead of said again, and does not flicker. For models that say the clean clip.
+        keep: mix what is said, value by value, with the given frame before (the first one, for frames before it) and
+            with x: what stands still and what is clear of noise is copied instead of said again, and does not flicker.
+            For models that say the clean clip.
 
     Raises:
         BadArgument: an argument is outside what is said here.
@@ -179,7 +180,7 @@ class VideoDiT(
         self.motion = nn.Linear(values, width) if motion else None
         self.trend = nn.Linear(values * len(TREND_SECONDS), width) if trend else None
         self.pull = nn.Linear(width, 1) if pull else None
-        self.keep = nn.Linear(width, values) if keep else None
+        self.keep = nn.Linear(width, 2 * values) if keep else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -251,9 +252,8 @@ class VideoDiT(
             h = block(h, told, six, turning, mask)
         h = modulated(h, *self.final_condition(condition).chunk(2, -1))
         values = self.project(h)
-        if self.keep is not None and known is not None:
-            share = self.keep(h).sigmoid() * known.any(1)[:, None, None, None]
-            values = torch.lerp(values, _given_before(patches, known).to(values), share)
+        if self.keep is not None:
+            values = _mixed(values, patches, known, self.keep(h).clamp_max(MOST_KEPT).exp())
         said = unpatched(values, self.patch_px, height, width)
         if self.pull is None:
             return said
@@ -359,6 +359,21 @@ class VideoDiT(
             raise BadArgument(f"{len(text)} texts for {b} samples; expected one for each")
         if self.text is None and text is not None and (isinstance(text, TextTokens) or any(text)):
             raise BadArgument("this model reads no text")
+
+
+def _mixed(
+    said: Float[Tensor, "batch time patches values"],
+    patches: Float[Tensor, "batch time patches values"],
+    known: Bool[Tensor, "batch time"] | None,
+    weights: Float[Tensor, "batch time patches two_values"],
+) -> Float[Tensor, "batch time patches values"]:
+    """What is said, what is there, and the given frame before if there is one, by weights; what is said counts once."""
+    own, before = weights.chunk(2, -1)
+    total, count = said + own * patches, 1 + own
+    if known is not None:
+        before = before * known.any(1)[:, None, None, None]
+        total, count = total + before * _given_before(patches, known), count + before
+    return total / count
 
 
 def _given_before(

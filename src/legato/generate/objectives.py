@@ -49,7 +49,8 @@ class NoiseLevels:
     Attributes:
         equal: share of clips whose frames have one level.
         independent: share of clips in which each frame has its own.
-        staircase: share of clips whose level rises in steps from the first frames to the last, as in a rolling window.
+        staircase: share of clips whose level rises in steps from the first frames to the last, as in a rolling window;
+            in half of them stairs slope up from step to step, up to a ramp without any.
         mean: of the logit of a level, which is normal.
         std: of the same.
     """
@@ -74,8 +75,9 @@ def random_levels(levels: NoiseLevels, batch: int, time: int, numbers: torch.Gen
     own = torch.sigmoid(levels.mean + levels.std * normal)
     kind = torch.rand(batch, 1, generator=numbers)
     steps = torch.randint(2, 9, (batch, 1), generator=numbers)
-    phase = torch.rand(batch, 1, generator=numbers)
-    stair = ((torch.arange(time)[None] * steps // time + phase) / steps).clamp(max=1)
+    phase, slope = torch.rand(batch, 1, generator=numbers), 2 * torch.rand(batch, 1, generator=numbers) - 1
+    place = torch.arange(time)[None] * steps / time
+    stair = ((place.floor() + phase + slope.clamp_min(0) * (place.frac() - 0.5)) / steps).clamp(0, 1)
     drawn = torch.where(kind < levels.equal, own[:, :1].expand(batch, time), own)
     return torch.where(kind >= levels.equal + levels.independent, stair, drawn)
 
