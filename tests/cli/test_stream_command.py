@@ -106,7 +106,7 @@ def test_resumed_is_the_rest_of_the_uninterrupted_stream(checkpoint: Path, tmp_p
         "--fresh-above",
         1,
     )
-    common += ("--windows", 3, "--seed", 4, "--context", 1, "--keyframes", 2, "--novelty", 0.1)
+    common += ("--windows", 3, "--seed", 4, "--context", 1, "--keyframes", 2, "--novelty", 0.1, "--slope", 0.5)
     call(*common, "--frames", 30, "--out", tmp_path / "whole.mkv")
     call(*common, "--frames", 13, "--out", tmp_path / "a.mkv", "--state", state)
     call("--checkpoint", checkpoint, "--frames", 17, "--out", tmp_path / "b.mkv", "--resume", state)
@@ -298,6 +298,7 @@ def test_a_picture_or_a_video_is_gone_on_from(checkpoint: Path, tmp_path: Path, 
         (("--frames", 3, "--fps", 0), "--fps is 0"),
         (("--frames", 3, "--fps", "inf"), "--fps is inf"),
         (("--frames", 3, "--guidance", "nan"), "--guidance is nan"),
+        (("--frames", 3, "--slope", 1.5), "--slope is 1.5"),
         (("--frames", 3, "--drive-guidance", "-inf"), "--drive-guidance is -inf"),
         (("--frames", 3, "--windows", 0), "--windows is 0; expected 1 or more"),
         (("--frames", 3, "--frames-per-window", 0), "--frames-per-window is 0"),

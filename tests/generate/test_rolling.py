@@ -1,7 +1,9 @@
 """A rolling window: equal to the same schedule over all frames at once, resumable bit for bit, bounded."""
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -77,7 +79,8 @@ def offline(
     window = torch.arange(frames) // rolling.frames_per_window
     step = torch.arange(ticks * rolling.steps + 1)
     place = (step[:, None] - window[None] * rolling.steps).clamp(0, rolling.windows * rolling.steps)
-    matrix = torch.cat([torch.zeros(len(step), before), torch.tensor(rolling.schedule)[place]], 1)
+    levels = torch.tensor(rolling.frame_schedules)[torch.arange(frames) % rolling.frames_per_window, place]
+    matrix = torch.cat([torch.zeros(len(step), before), levels], 1)
     for now in range(len(step) - 1):
         tick = now // rolling.steps
         first_noisy = before + max(0, tick + 1 - rolling.windows) * rolling.frames_per_window
@@ -106,6 +109,18 @@ def offline(
     return x[:, before : before + clean]
 
 
+def test_a_slope_makes_a_ramp_of_the_stairs() -> None:
+    stairs, ramp = RollingWindow(4, 3), RollingWindow(4, 3, slope=1.0)
+    assert stairs.frame_schedules == [list(stairs.schedule)] * 3
+    queue = [[frame[age] for age in (4, 3, 2, 1) for frame in ramp.frame_schedules]]  # after a tick, oldest first
+    np.testing.assert_allclose(queue[0], [0, 0, 0, *(n / 10 for n in range(1, 10))], atol=1e-9)
+    assert all(frame[0] == 1 for frame in ramp.frame_schedules)
+    assert RollingWindow(4, 1, slope=1.0).frame_schedules == RollingWindow(4, 1).frame_schedules
+    for frame in RollingWindow(3, 5, steps=3, slope=0.7).frame_schedules:
+        assert all(a > b for a, b in itertools.pairwise(frame))
+        assert (frame[0], frame[-1]) == (1, 0)
+
+
 WINDOWS = [
     RollingWindow(4, 4),
     RollingWindow(3, 2, steps=2, context_frames=1, appearance=Appearance(1), fresh_above=0.3),
@@ -117,6 +132,8 @@ WINDOWS = [
     RollingWindow(3, 2, levels=(1.0, 0.9, 0.3, 0.0)),
     RollingWindow(3, 2, context_frames=2, appearance=Appearance(2)),
     RollingWindow(2, 2, steps=2, appearance=Appearance(1)),
+    RollingWindow(3, 4, context_frames=2, slope=1.0),
+    RollingWindow(3, 3, steps=2, levels=(1.0, 0.9, 0.6, 0.3, 0.2, 0.1, 0.0), slope=0.5),
 ]
 
 

@@ -37,6 +37,9 @@ def bench_stream(
         float | None,
         typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never); 1, or 0 with --text-only."),
     ] = None,
+    slope: Annotated[
+        float | None, typer.Option(help="How far levels rise within a window of the queue: 0 stairs to 1 a ramp.")
+    ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
@@ -64,20 +67,19 @@ def bench_stream(
 
     shape = _given(windows=windows, frames_per_window=frames_per_window, steps=steps)
     kept = _given(sink_frames=sink, keyframes=keyframes)
-    rest = _given(context_frames=context, fresh_above=fresh_above)
+    context_frames, shares = _given(context_frames=context), _given(fresh_above=fresh_above, slope=slope)
     names = {"sink_frames": "sink", "context_frames": "context"}
     check_at_least(1, **{parse.option(name): value for name, value in (shape | {"threads": threads}).items()})
-    counts = {name: value for name, value in (kept | rest).items() if name != "fresh_above"}
+    counts = kept | context_frames
     check_at_least(0, **{parse.option(names.get(name, name)): value for name, value in counts.items()})
+    check_share(**{parse.option(name): value for name, value in shares.items()})
     check_finite(**{"--drive-guidance": drive_guidance})
-    if fresh_above is not None:
-        check_share(**{"--fresh-above": fresh_above})
     parse.parsed_device(device)
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
     takes_drive = bool(getattr(VideoGenerator.from_pretrained(checkpoint).model, "drive_channels", 0))
     usual = DRIVEN if takes_drive and not text_only else UNDRIVEN
-    window = replace(usual, **shape, **rest, appearance=replace(usual.appearance, **kept))
+    window = replace(usual, **shape, **context_frames, **shares, appearance=replace(usual.appearance, **kept))
     rate = float(parse.parsed_rate(fps))
     most = memory_bytes(memory_limit)
     asks = [

@@ -91,6 +91,10 @@ def stream(
             help="Draw noise anew at levels above this, 0 to 1 (never); 0 without a drive, else 1, or the state's."
         ),
     ] = None,
+    slope: Annotated[
+        float | None,
+        typer.Option(help="How far levels of noise rise within a window: 0 stairs to 1 a ramp; the state's."),
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
         float | None, typer.Option(help="Over 1 the drive counts more, for twice the work.")
@@ -156,6 +160,7 @@ def stream(
         keyframes=keyframes,
         novelty=novelty,
         fresh_above=fresh_above,
+        slope=slope,
         seed=seed,
     )
     asked = {"drive_fps": drive_fps, "drive_between": drive_between, "drive_end": drive_end}
@@ -250,9 +255,8 @@ def _settings(
     novelty = asked["novelty"]
     if novelty is not None and not 0 < novelty <= 2:
         raise BadArgument(f"--novelty is {novelty:g}; expected more than 0 and at most 2")
-    fresh_above = asked["fresh_above"]
-    if fresh_above is not None:
-        check_share(**{"--fresh-above": float(fresh_above)})
+    shares = {parse.option(name): asked[name] for name in ("fresh_above", "slope")}
+    check_share(**{name: float(value) for name, value in shares.items() if value is not None})
     if begun is None:
         return {name: usual[name] if value is None else value for name, value in asked.items()}
     has = _values(begun.ask.rate, begun.window, begun.ask.seed)
@@ -277,6 +281,7 @@ def _values(rate: Fraction, window: "RollingWindow", seed: int) -> dict[str, Any
         "keyframes": window.appearance.keyframes,
         "novelty": window.appearance.novelty,
         "fresh_above": window.fresh_above,
+        "slope": window.slope,
         "seed": seed,
     }
 
@@ -316,6 +321,7 @@ def _stream(
             context_frames=chosen["context"],
             appearance=Appearance(chosen["sink"], chosen["keyframes"], chosen["novelty"]),
             fresh_above=chosen["fresh_above"],
+            slope=chosen["slope"],
         )
     else:
         ask, window = begun.ask, begun.window

@@ -166,6 +166,8 @@ class RollingWindow:
         appearance: frames that stay in view for ever; none by default.
         fresh_above: noise is drawn anew in steps from levels above it, see `Euler`; never by default. What nothing
             drives comes to rest without it: a queue that shows itself nothing new goes on with that.
+        slope: how far levels rise within a window, from 0, where the queue is a staircase, to 1, where it is a ramp: a
+            window's last frames are then hardly further than the next one's first, and go on with them.
 
     Raises:
         BadArgument: an argument is outside its range.
@@ -178,11 +180,12 @@ class RollingWindow:
     levels: Sequence[float] | None = None
     appearance: Appearance = Appearance()  # noqa: RUF009 - immutable
     fresh_above: float = 1.0
+    slope: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least(1, windows=self.windows, frames_per_window=self.frames_per_window, steps=self.steps)
         check_at_least(0, context_frames=self.context_frames)
-        check_share(fresh_above=self.fresh_above)
+        check_share(fresh_above=self.fresh_above, slope=self.slope)
         if self.levels is None:
             return
         object.__setattr__(self, "levels", given := tuple(self.levels))
@@ -198,8 +201,27 @@ class RollingWindow:
 
     @property
     def schedule(self) -> tuple[float, ...]:
-        """The levels that every window goes through."""
+        """The levels that every window goes through, where it has no slope."""
         return tuple(Euler(self.windows * self.steps).schedule() if self.levels is None else self.levels)
+
+    @property
+    def frame_schedules(self) -> list[list[float]]:
+        """The levels that each frame of a window goes through, by its place in it."""
+        return [
+            [_level_at(self.schedule, place) for place in self._places(frame)]
+            for frame in range(self.frames_per_window)
+        ]
+
+    def _places(self, frame: int) -> list[float]:
+        """Of a frame of a window, where in the schedule it is after each step."""
+        size, steps = self.frames_per_window, self.steps
+        after = [0.0]  # each tick
+        for tick in range(1, self.windows + 1):
+            left = max(0, (self.windows - tick) * size + frame - (size - 1)) / ((self.windows - 1) * size + 1)
+            even = tick * steps
+            after.append(even + self.slope * (self.windows * steps * (1 - left) - even))
+        between = ([a + (b - a) * step / steps for step in range(steps)] for a, b in itertools.pairwise(after))
+        return [*itertools.chain.from_iterable(between), after[-1]]
 
     @property
     def most_frames(self) -> int:
@@ -336,9 +358,16 @@ def _levels(
     window: RollingWindow, batch: int, clean: int, queued: int, device: torch.device
 ) -> tuple[Float[Tensor, "batch time"], ...]:
     """Level of each frame in view, before a tick's first step and after every step; not to be written to."""
-    schedule, ages = window.schedule, [age for age in reversed(range(queued)) for _ in range(window.frames_per_window)]
-    rows = [[schedule[age * window.steps + step] for age in ages] for step in range(window.steps + 1)]
+    schedules, ages = window.frame_schedules, reversed(range(queued))
+    begins = [(frame, age * window.steps) for age in ages for frame in schedules]
+    rows = [[frame[begin + step] for frame, begin in begins] for step in range(window.steps + 1)]
     return tuple(torch.tensor([[0.0] * clean + row], device=device).expand(batch, -1) for row in rows)
+
+
+def _level_at(schedule: Sequence[float], place: float) -> float:
+    """Of levels after each step, the one at a place between steps."""
+    step = min(int(place), len(schedule) - 2)
+    return schedule[step] + (place - step) * (schedule[step + 1] - schedule[step])
 
 
 @lru_cache(maxsize=64)
