@@ -10,16 +10,26 @@ import pytest
 import torch
 
 from legato.cli.output import write_json
-from legato.errors import FileNotWritten, LegatoError
+from legato.errors import BadArgument, FileNotWritten, LegatoError
 from legato.files import check_folder, check_place, replacing_file, replacing_folder, write_whole
 from legato.generate.rolling import load_values, save_values
 from legato.report.render import write_page
 from legato.report.sheets import contact_sheet
 from legato.understand.features import FeatureWriter
+from legato.yaml_file import read_yaml
 
 
 def write_sheet(path: Path) -> None:
     contact_sheet(path, torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), torch.arange(2, dtype=torch.float64))
+
+
+def test_what_is_merged_in_yaml_is_no_repetition(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("base: &B {x: 0}\nouter: {inner: &A {<<: *B, x: 1}}\nc: {<<: *A, y: 2}\n")
+    assert read_yaml(path, "recipe") == {"base": {"x": 0}, "outer": {"inner": {"x": 1}}, "c": {"x": 1, "y": 2}}
+    path.write_text("a: {b: {x: 0, y: 1, x: 2}}")
+    with pytest.raises(BadArgument, match="'x' is said twice"):
+        read_yaml(path, "recipe")
 
 
 def test_a_sheet_takes_clips_that_lie_on_an_accelerator(tmp_path: Path) -> None:

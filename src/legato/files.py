@@ -145,8 +145,9 @@ def hidden_beside(place: Path) -> Path:
 
 
 def local_path(place: str | Path) -> Path:
-    """The path of a file that is named by it, or by a `file:` URL; whatever else is named leads nowhere."""
-    return Path(re.sub(r"^file:(//)?", "", str(place), flags=re.IGNORECASE))
+    """The path of a file that is named by it, or by a `file:` URL as FFmpeg reads it, all after `file:`; whatever else
+    is named leads nowhere."""
+    return Path(re.sub(r"^file:", "", str(place), flags=re.IGNORECASE))
 
 
 def identity(path: Path) -> tuple[int, int]:

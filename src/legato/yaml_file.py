@@ -23,12 +23,13 @@ def read_yaml(path: Path, name: str) -> Any:
     class Loader(yaml.SafeLoader):
         """Refuses what is said twice; YAML's own loader takes the last of it."""
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)  # as it is written: what is merged into it comes later
             keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             for number, key in enumerate(keys):
                 if any((key.tag, key.value) == (other.tag, other.value) for other in keys[:number]):
                     raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is said twice", key.start_mark)
-            return super().construct_mapping(node, deep)
+            return node
 
     try:
         return yaml.load(path.read_text(), Loader)

@@ -64,6 +64,9 @@ def test_sizes_are_read_and_wrong_arguments_are_told(checkpoint: Path) -> None:
         call("--checkpoint", checkpoint, "--way", "x")
     with pytest.raises(BadArgument, match="--device is 'foo'; expected cpu"):
         call("--checkpoint", checkpoint, "--device", "foo")
+    for device in ("meta", "cpu:7", "cuda:99"):
+        with pytest.raises(BadArgument, match=f"--device is '{device}'"):
+            call("--checkpoint", checkpoint, "--device", device)
     with pytest.raises(ModelNotFound, match="no generator 'nowhere'"):
         call("--checkpoint", "nowhere")
     with pytest.raises(BadArgument, match="--windows is 0"):

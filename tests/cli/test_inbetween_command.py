@@ -445,6 +445,14 @@ def test_mistakes_of_a_storyboard_are_told(drawings: list[Path], tmp_path: Path,
         call(board, "--out", tmp_path / "v.mp4")
 
 
+@pytest.mark.parametrize("content", [b"RIFF\0\0\0\0AVI LIST", b"BMW is a car", b"a text"])
+def test_what_is_no_picture_is_not_called_a_damaged_one(drawings: list[Path], content: bytes) -> None:
+    other = drawings[0].parent / "other"
+    other.write_bytes(content)
+    with pytest.raises(VideoError, match="is not a picture that can be read"):
+        call("--key", f"0={drawings[0]}", "--key", f"1={other}")
+
+
 def test_a_picture_in_the_place_of_a_storyboard_is_told_how_it_is_given(drawings: list[Path]) -> None:
     with pytest.raises(BadArgument, match=r"a.png is a picture; give each with its time, as --key 0="):
         call(drawings[0])

@@ -191,7 +191,7 @@ def test_times_may_have_nothing_in_common(make_clip: Callable[..., Path], tmp_pa
     assert "3 frames" in told
 
 
-@pytest.mark.parametrize("scheme", ["file://", "file:"])
+@pytest.mark.parametrize("scheme", ["file://", "file:", "file:/"])
 def test_a_video_named_by_url_is_not_written_over(make_clip: Callable[..., Path], scheme: str) -> None:
     source = make_clip()
     before = source.read_bytes()

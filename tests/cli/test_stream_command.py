@@ -1,5 +1,6 @@
 """`legato stream`, as a user types it."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import cv2
@@ -22,12 +25,14 @@ import torch
 from typer.testing import CliRunner
 
 from legato.cli.app import app, register
+from legato.cli.stream_session import Session
 from legato.errors import BadArgument, CorruptVideo, FileNotWritten, UnsupportedOutput
 from legato.generate import VideoGenerator
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.stream import UNDRIVEN, VideoStream
 from legato.generate.stream_state import StreamAsk, VideoStreamState
-from legato.video import open_video
+from legato.video import Frame, open_video
+from legato.video.write import _Output
 from tests.generate.test_latents import wan_vae
 from tests.generate.test_piecewise import generator as strided_generator
 from tests.generate.test_stream import generator
@@ -173,6 +178,55 @@ def test_a_resumed_stream_reads_its_drive_as_before(checkpoint: Path, tmp_path: 
     torch.testing.assert_close(resumed.rolling.latents, whole.rolling.latents, rtol=0, atol=0)
     call(*common, "--resume", states[1], "--drive-end", "hold", "--frames", 3, "--state", states[2])
     assert VideoStreamState.load(states[2]).shown == 30
+
+
+def test_a_drive_that_has_grown_is_followed_on_and_one_that_is_over_is_told(
+    checkpoint: Path, tmp_path: Path, make_clip
+) -> None:
+    rows = [np.full((48, 48, 3), 5 * n, dtype=np.uint8) for n in range(48)]
+    short, grown = (make_clip(f"{n}.mp4", n, (48, 48), pictures=rows[:n]) for n in (12, 48))
+    common = ("--checkpoint", checkpoint, "--windows", 2, "--out", tmp_path / "a.mkv")
+    first, held, followed = (tmp_path / f"{name}.state" for name in "ahf")
+    call(*common, "--drive", short, "--frames", 30, "--state", first)
+    for drive, state in ((short, held), (grown, followed)):
+        told = call(*common, "--drive", drive, "--resume", first, "--frames", 20, "--state", state)
+        assert "has no picture after" not in told
+    kept = [VideoStreamState.load(state).drive for state in (held, followed)]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    assert float(kept[1].seconds[-1]) > float(kept[0].seconds[-1]) == pytest.approx(11 / 25)
+    end = ("--drive-end", "end", "--forever")
+    call(*common, "--drive", short, *end, "--state", first)
+    with pytest.raises(BadArgument, match="the drive is over where the saved stream was"):
+        call(*common, "--drive", short, "--resume", first, "--forever")
+
+
+def test_a_second_interrupt_saves_no_state_ahead_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class State:
+        def __init__(self, shown: int):
+            self.shown = shown
+
+        def save(self, path: Path) -> None:
+            path.write_text(str(self.shown))
+
+    def coming() -> Iterator[SimpleNamespace]:
+        for n in itertools.count():
+            frame = Frame(torch.full((3, 16, 16), 5 * n % 255, dtype=torch.uint8), n, Fraction(1, 24))
+            yield SimpleNamespace(frame=frame, state=State(n + 1))
+
+    put, count = _Output.put, itertools.count(1)
+
+    def interrupted(self: _Output, shown: Any) -> None:
+        if next(count) == 60:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        put(self, shown)
+
+    monkeypatch.setattr(_Output, "put", interrupted)
+    session = Session(tmp_path / "state", True, None, Fraction(24))
+    with pytest.raises(KeyboardInterrupt):
+        session.run(coming(), tmp_path / "a.mp4", "y4m")  # type: ignore[arg-type]
+    assert 20 < int((tmp_path / "state").read_text()) <= len(times(tmp_path / "a.mp4")) < 61
 
 
 def test_a_damaged_drive_is_told_and_a_driven_stream_is_gone_on_with_driven(

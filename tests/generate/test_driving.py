@@ -10,7 +10,7 @@ from torch import Tensor
 
 from legato.errors import BadArgument
 from legato.generate.calibration import Calibration
-from legato.generate.driving import Drive, DriveState
+from legato.generate.driving import Drive, DriveState, _Stalled
 
 
 def picture(value: float) -> Tensor:
@@ -126,10 +126,41 @@ def test_patience_is_lost_once_and_not_with_every_window() -> None:
     drive, state = Drive(live(), patience_seconds=0.4), None
     begun = monotonic()
     for at in range(10):
-        shown, state = drive.at(torch.tensor([float(at)], dtype=torch.float64), state)
+        shown, state = drive.at(torch.tensor([at / 50], dtype=torch.float64), state)
         assert shown[0, 0, 0, 0] == 0
     end.set()
     assert 0.4 <= monotonic() - begun < 2.0
+
+
+def test_after_a_pause_a_live_drive_is_followed_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("legato.generate.driving.monotonic", lambda: clock[0])
+
+    class Camera:
+        """24 pictures a second that come as they are taken, but for a pause."""
+
+        number = 0
+
+        def take(self, until: float | None) -> tuple[float, Tensor]:
+            at = self.number / 24
+            comes = at if at < 2 else at + 1.5
+            if until is not None and comes > until:
+                clock[0] = max(clock[0], until)
+                raise _Stalled
+            clock[0] = max(clock[0], comes)
+            self.number += 1
+            return at, picture(at)
+
+    drive, state, late = Drive([], patience_seconds=1.0), None, []
+    drive._coming = Camera()  # type: ignore[assignment]
+    for window in range(30):
+        wanted = torch.arange(8 * window, 8 * window + 8, dtype=torch.float64) / 24
+        shown, state = drive.at(wanted, state)
+        clock[0] += 0.05  # of work
+        late.append(float((wanted - shown[:, 0, 0, 0]).max()) > 0.1)
+    assert not any(late[:6])
+    assert any(late)
+    assert sum(late) <= 3
 
 
 def test_whether_a_picture_was_used_is_told() -> None:

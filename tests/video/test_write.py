@@ -213,6 +213,9 @@ def test_sound_that_does_not_fit_or_is_not_there_is_told(make_clip, tmp_path):
     with pytest.raises(VideoNotFound):
         write_video(frames, tmp_path / "clip.mp4", audio_from=tmp_path / "nowhere.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["silent.mp4", "sound.mp4"]
+    wide = [Frame(torch.zeros(3, 16, 17_000, dtype=torch.uint8), n, Fraction(1, 25)) for n in range(2)]
+    with pytest.raises(VideoError, match=r"wide.mp4 cannot be written.*the frame size"):
+        write_video(wide, tmp_path / "wide.mp4", audio_from=sound)
 
 
 def test_an_unknown_ending_lists_the_known_ones(tmp_path):

@@ -134,20 +134,18 @@ class Driver:
 
         def pictures() -> Iterator[tuple[float, Any]]:
             with video:
-                number = -1
+                number, own, longest = -1, 0.0, 0.0
                 for number, frame in enumerate(video):
-                    own = frame.seconds - info.start_seconds
+                    before, own = own, frame.seconds - info.start_seconds
+                    longest = max(longest, own - before)
                     yield own if self.fps is None else number / self.fps, pixels_to_signal(frame.pixels.contiguous())
                 if video.frames_lost or video.frames_concealed:
                     self.warnings.append(
                         f"the drive {self.path} is damaged: {video.frames_lost} pictures could not be decoded and "
                         f"{video.frames_concealed} are partly made up; what is missing was held"
                     )
-                elif number + 1 < (info.frames_declared or 0):
-                    self.warnings.append(
-                        f"the drive {self.path} declares {info.frames_declared} pictures and gives {number + 1}; it "
-                        "may be cut short: copy it again"
-                    )
+                elif missing := info.missing(number + 1, info.start_seconds + own, longest):
+                    self.warnings.append(f"the drive {self.path} {missing}; it may be cut short: copy it again")
 
         return pictures()
 

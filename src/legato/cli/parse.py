@@ -141,6 +141,10 @@ def parsed_device(text: str) -> "torch.device":
         raise BadArgument(f"--device is '{text}'; expected cpu, cuda, cuda:0 ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BadArgument(f"--device is '{text}', but there is no CUDA device here; use cpu")
+    own = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = {"cpu": 1} | ({} if own is None else {own.type: torch.accelerator.device_count()})
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise BadArgument(f"--device is '{text}', which is not here; expected {' or '.join(count)}")
     return device
 
 

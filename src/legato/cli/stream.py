@@ -188,8 +188,6 @@ def stream(
                 "the saved stream is driven; give --drive too: the same file, or what follows on it with "
                 "--drive-patience"
             )
-        if begun.drive is not None and drive_patience is not None:  # its pictures follow, also where one was over
-            begun = replace(begun, drive=replace(begun.drive, ended=False))
     anew: dict[str, Any] = {
         "text": text,
         "label": parse.class_number(label, generator.classes),
@@ -204,6 +202,8 @@ def stream(
     running = _stream(generator, begun, chosen, anew, leading)
     count = _count(seconds, frames, running.ask.rate)
     start = begun
+    if begun is not None and begun.drive is not None and leading is not None:  # there may be more of it now
+        start = replace(begun, drive=leading.continued(begun.drive))
     if start is None and reference is not None:
         start = running.begin(_reference(reference, generator, running))
     elif start is None:
@@ -334,8 +334,8 @@ def _skipped(before: "DriveState | None", drive: "Drive", after: "DriveState | N
     if before is None or before.ended or drive.used or after is None or not after.ended:
         return []
     return [
-        f"the drive has no picture after {float(before.seconds[-1]):g} s, where the saved stream was, and that one was "
-        "held; with --drive-patience its pictures are taken for those that follow"
+        f"the drive has no picture after {float(before.seconds[-1]):g} s, where the saved stream was; with "
+        "--drive-patience its pictures are taken for those that follow"
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from legato.cli.output import tell
-from legato.errors import LegatoError
+from legato.errors import BadArgument, LegatoError
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -59,9 +59,9 @@ class Session:
         """Write what comes; whether all of it was wanted and made.
 
         The first Ctrl-C (or SIGTERM) ends the stream after the frame that is being written, with a whole file and a
-        saved state; what is being made, or waited for, is given up. A second one ends it at once, with a saved state.
-        Where writing fails no newer state is saved: the file may lack what was made last. A last state that cannot be
-        saved is kept as `failed`.
+        saved state; what is being made, or waited for, is given up. A second one ends it at once; a file lacks what its
+        writer still held, so the state that is saved then lies a second back. Where writing fails no newer state is
+        saved: the file may lack what was made last. A last state that cannot be saved is kept as `failed`.
         """
         import contextlib
         import signal
@@ -101,19 +101,18 @@ class Session:
                     write_video(passing, out, growing=True, last_seconds=1 / self.rate)
                     taken = True
             except KeyboardInterrupt:
-                self.save()
+                self.save(self.latest if out == Path("-") or not self.marks else self.marks[0][1])
                 raise
             try:
-                self.save()
+                self.save(self.latest)
             except LegatoError as error:
                 self.failed = error
             return taken and not self.stopped and self.count in (None, self.made)
 
-    def save(self) -> None:
-        """Save the state after the last frame that was passed on."""
-        if self.place is not None and self.latest is not None:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            self.latest.state.save(self.place)
+    def save(self, made: "Made | None") -> None:
+        """Save the state after a frame, if there is one and a place for it."""
+        if self.place is not None and made is not None:
+            made.state.save(self.place)
 
     def told(self) -> dict[str, Any]:
         """Figures of the run."""
@@ -147,6 +146,11 @@ class Session:
                 return
         if self.latest is None and self.stopped:
             raise KeyboardInterrupt  # there is nothing to end in an orderly way
+        if self.latest is None:
+            raise BadArgument(
+                "the drive is over where the saved stream was, and there is nothing more to make; give what follows on "
+                "it with --drive-patience, or --drive-end hold"
+            )
 
     def _next(self, coming: "Iterator[Made]") -> "Made | None":
         """The next frame; None where there is none, or it is not waited for any more."""
@@ -173,8 +177,7 @@ class Session:
         if time.monotonic() - self.saved < SAVE_EVERY_SECONDS or self.made - number <= self.rate + 2:
             return
         try:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            made.state.save(self.place)
+            self.save(made)
         except (LegatoError, OSError, RuntimeError) as error:  # a live stream goes on without
             if not self.told_unsaved:
                 tell(error)

@@ -1,7 +1,7 @@
 """Driving pictures just in time: an iterator of pictures with their seconds, asked for pictures at other seconds."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from queue import Empty, Queue
 from threading import Thread
 from time import monotonic
@@ -15,8 +15,6 @@ from legato.errors import BadArgument
 from legato.generate.calibration import Calibration
 
 __all__ = ["Drive", "DriveState"]
-
-STALLED_SECONDS = 0.02  # that a driver is waited for which has stalled before
 
 Picture = Float32[Tensor, "channels height width"]
 
@@ -60,15 +58,16 @@ class Drive:
 
     Before the driver's first picture that one is shown, after its last one the last. What it skips is filled by what
     is nearest in time, or linearly. A driver that stalls is waited for, without end or as long as there is patience:
-    then its last picture is held, and those that come late are skipped until it has caught up.
+    then its last picture is held, and those that come late are skipped until it has caught up. Until one comes it is
+    waited for no longer than what is asked for lasts, so that frames go on as they are shown.
 
     Args:
         pictures: seconds, rising, and the picture, -1 to 1. It is taken from only in `at`; with patience in a thread,
             and one picture ahead.
         between: `nearest` in time (the earlier of two as near), or `linear`.
         at_end: whether a stream is to `hold` the last picture, or to `end` with it.
-        patience_seconds: how long `at` waits for what it lacks, once there is a first picture; what is shown then
-            depends on when pictures come.
+        patience_seconds: how long `at` waits for what it lacks, once there is a first picture, and the driver has not
+            stalled already; what is shown then depends on when pictures come.
         fit_to: the driving picture of a reference, to whose place and size the first picture and all after it are
             moved, see `Calibration`.
         bridge_seconds: before second 0 the reference's picture fades into the first one for so long, so that a stream
@@ -102,11 +101,21 @@ class Drive:
         coming: Iterator[tuple[float, Picture]] = iter(pictures)
         self._coming = _Waiting(coming) if patience_seconds is None else _InThread(coming)
         self._taken = self._stalled = False
+        self._asked: float | None = None  # the last of the times so far
+        self._ahead: tuple[float, Picture] | None = None
 
     @property
     def used(self) -> bool:
         """Whether a picture of the driver was shown or kept yet, and not all were skipped."""
         return self._taken
+
+    def continued(self, state: DriveState) -> DriveState:
+        """What was kept of a drive, which is not over any more where this driver has later pictures, or is live."""
+        if not state.ended:
+            return state
+        if self._patience is None:
+            self._ahead = self._next(list(zip(state.seconds.tolist(), state.pictures, strict=True)), None)
+        return replace(state, ended=self._patience is None and self._ahead is None)
 
     def at(
         self, seconds: Float64[Tensor, " time"], state: DriveState | None = None
@@ -125,7 +134,8 @@ class Drive:
         kept = self._bridge() if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
-        until = self._until()
+        wait = self._patience_for(seconds)
+        until = None if wait is None else monotonic() + wait
         shown = []
         for wanted in seconds.tolist():
             while not ended and (not kept or kept[-1][0] < wanted):
@@ -134,9 +144,9 @@ class Drive:
                 except _Stalled:
                     self._stalled = True
                     break
-                if self._stalled:
+                if self._stalled and self._patience is not None:
                     self._stalled = False
-                    until = self._until()
+                    until = monotonic() + self._patience
                 ended = following is None
                 if following is not None:
                     at, picture = following
@@ -151,11 +161,12 @@ class Drive:
         calibration = None if moved is None else moved.values
         return torch.stack(shown), DriveState(torch.stack(pictures), times, ended, calibration)
 
-    def _until(self) -> float | None:
-        """Up to when pictures are waited for now; for one that has stalled not as long again."""
-        if self._patience is None:
-            return None
-        return monotonic() + (min(STALLED_SECONDS, self._patience) if self._stalled else self._patience)
+    def _patience_for(self, seconds: Float64[Tensor, " time"]) -> float | None:
+        """How long pictures of these times are waited for; of a driver that has stalled as long as they last."""
+        before, self._asked = self._asked, float(seconds[-1])
+        if self._patience is None or before is None or not self._stalled:
+            return self._patience
+        return min(self._patience, max(0.0, self._asked - before))
 
     def _bridge(self) -> list[tuple[float, Picture]]:
         return [(-self.bridge_seconds, self.fit_to)] if self.bridge_seconds and self.fit_to is not None else []
@@ -170,6 +181,9 @@ class Drive:
 
     def _next(self, kept: list[tuple[float, Picture]], until: float | None) -> tuple[float, Picture] | None:
         """The next picture after those kept; None at the end. Raises `_Stalled` where there is none in time."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         while (one := self._coming.take(until)) is not None:
             at, picture = one
             if kept and at <= kept[-1][0]:

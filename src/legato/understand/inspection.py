@@ -38,7 +38,6 @@ __all__ = [
 
 SIDE_PX = 320
 SAMPLE_SECONDS = 2.0
-LEAST_MISSING_SECONDS = 0.5  # sound may be that much longer than the pictures
 
 
 @dataclass(frozen=True)
@@ -316,16 +315,8 @@ def _warnings(found: Inspection) -> Iterator[str]:
             )
         yield f"{found.duplicates} frames ({share:.0%}) repeat the picture before them. {advice}"
     yield from damage.warnings
-    missing = (info.frames_declared or 0) - found.frames - damage.frames_lost if info and found.whole else 0
-    if info and missing > 0:
-        yield (
-            f"The file declares {info.frames_declared} frames, but gives {found.frames}. It may be cut short; copy "
-            "it again."
-        )
-    elif info and found.whole and info.duration_seconds is not None and not info.frames_declared:
-        given = times.span_seconds + (times.longest_seconds or 0)  # the last one may be shown as long as any
-        if info.duration_seconds > given + LEAST_MISSING_SECONDS:
-            yield (
-                f"The file declares {info.duration_seconds:.4g} s, but its last frame is at {times.span_seconds:.4g} "
-                "s. It may be cut short; copy it again."
-            )
+    if info and found.whole:
+        last = found.start_seconds + times.span_seconds
+        missing = info.missing(found.frames + damage.frames_lost, last, times.longest_seconds or 0)
+        if missing:
+            yield f"The file {missing}. It may be cut short; copy it again."

@@ -26,6 +26,7 @@ from legato.video.seek import Locate, PictureTable, Seeker
 __all__ = ["Video", "VideoInfo", "open_reduced", "open_video"]
 
 Seconds = int | float | Fraction
+LEAST_MISSING_SECONDS = 0.5  # sound may be that much longer than the pictures
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,24 @@ class VideoInfo:
     duration_seconds: float | None
     frames_declared: int | None
     has_audio: bool
+
+    def missing(self, frames: int, last_seconds: float, interval_seconds: float) -> str | None:
+        """What the file declares and did not give, in words; None where nothing is missing that shows.
+
+        Frames that an edit list hides are declared, and nobody misses them.
+
+        Args:
+            frames: that it gave.
+            last_seconds: time of the last one.
+            interval_seconds: how long that may be shown.
+        """
+        length, end = self.duration_seconds, last_seconds - self.start_seconds + interval_seconds
+        if self.frames_declared is not None:
+            whole = frames >= self.frames_declared or (length is not None and length <= end + 0.5 * interval_seconds)
+            return None if whole else f"declares {self.frames_declared} frames, but gives {frames}"
+        if length is None or length <= end + LEAST_MISSING_SECONDS:
+            return None
+        return f"declares {length:.4g} s, but its last frame is at {last_seconds - self.start_seconds:.4g} s"
 
 
 def open_video(
@@ -380,12 +399,15 @@ def _declared_seconds(container: InputContainer, stream: VideoStream, base: Frac
     if "matroska" not in container.format.name:
         return None if length is None else float(length)
     # Matroska says when all ends, sound and pictures, not how long it is; of each stream its tags may say so.
-    end = _tagged_end(stream) or length
+    tagged = _tagged_duration(stream)
+    if tagged is not None and "_STATISTICS_WRITING_APP" in stream.metadata:
+        return float(tagged)  # mkvmerge says how long, FFmpeg until when
+    end = tagged or length
     return None if end is None else float(end - first_pts * base)
 
 
-def _tagged_end(stream: VideoStream) -> Fraction | None:
-    """When a stream ends by its own tags, such as `DURATION: 00:00:02.040000000`."""
+def _tagged_duration(stream: VideoStream) -> Fraction | None:
+    """What a stream's own tags say, such as `DURATION: 00:00:02.040000000`."""
     for name, value in stream.metadata.items():
         told = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", value.strip("\0 "))
         if told and re.fullmatch(r"duration(-.*)?", name, re.IGNORECASE):

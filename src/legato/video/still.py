@@ -19,7 +19,7 @@ from legato.video.frames import Frame
 __all__ = ["PICTURE_ENDINGS", "check_numbered", "is_pattern", "left_out", "numbers", "read_picture", "write_pictures"]
 
 PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*")  # PNG, JPEG, WebP, BMP, TIFF
+_BEGINNINGS = re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*", re.DOTALL)
 _PATTERN = re.compile(r"([^%]*)%0?\d{0,2}d([^%]*\.png)")
 
 
@@ -40,7 +40,7 @@ def read_picture(path: str | Path) -> UInt8[Tensor, "3 height width"]:
         picture = None
     finally:
         cv2.utils.logging.setLogLevel(loud)
-    if picture is None and any(stored[: len(start)].tobytes() == start for start in _BEGINNINGS):
+    if picture is None and _BEGINNINGS.match(stored[:16].tobytes()):
         raise VideoError(f"{path} is a picture that is cut short or damaged; copy it again")
     if picture is None:
         raise VideoError(f"{path} is not a picture that can be read; expected PNG, JPEG, WebP or the like")

@@ -346,10 +346,11 @@ class _Output:
                 self._sound_streams[stream.index] = self._container.add_stream_from_template(stream)
             except (ValueError, av.FFmpegError) as error:
                 raise self._no_such_sound(sound) from error
-        try:
-            self._container.start_encoding()
-        except av.ArgumentError as error:  # some formats find out when their header is written
-            raise self._no_such_sound(sound) from error
+        with self._reporting():
+            try:
+                self._container.start_encoding()
+            except av.ArgumentError as error:  # some formats find out when their header is written
+                raise self._no_such_sound(sound) from error
         self._sound = sound
 
     def _no_such_sound(self, sound: _Sound) -> UnsupportedOutput:
