@@ -9,7 +9,8 @@ optical flow, and refiners: each checkpoint as it was trained, with each number 
 stand side by side. Given frames have to come back bit for bit, or there is no table.
 
 Gains are means over all clips of all cases, of each clip against linear and flow on that clip, with the standard error
-of such a mean. Time is CPU time of sampling, encoding and decoding included; the ways take turns case by case.
+of such a mean. Time is CPU time of sampling, encoding and decoding included, and that of the model's calls alone; the
+ways take turns case by case.
 """
 
 import argparse
@@ -136,6 +137,18 @@ def refined(case: Case, generator: VideoGenerator, steps: int, *, told: bool) ->
     return made
 
 
+def timed_calls(model: torch.nn.Module) -> list[float]:
+    """Grows with every call of a model by the CPU time that it took."""
+    took: list[float] = []
+    model.register_forward_pre_hook(lambda *_: took.append(-time.process_time()))
+
+    def end(*_: Any) -> None:
+        took[-1] += time.process_time()
+
+    model.register_forward_hook(end)
+    return took
+
+
 def gain(rows: list[dict[str, Any]], name: str, other: str) -> tuple[float, float, float]:
     """Of one way over another in dB: mean over clips, its standard error, and the mean of the worst case."""
     apart = [[a - b for a, b in zip(row[name], row[other], strict=True)] for row in rows]
@@ -163,13 +176,17 @@ def main() -> None:
     loaded = {name: VideoGenerator.from_pretrained(name) for name in {way.checkpoint for way in ways}}
     rows: list[dict[str, Any]] = []
     spent: dict[str, list[float]] = {str(way): [] for way in ways}
+    called: dict[str, list[float]] = {str(way): [] for way in ways}
+    calls = {name: timed_calls(made.model) for name, made in loaded.items()}
     for case in cases(count):
         linear = signal_to_pixels(filled_linearly(pixels_to_signal(case.pixels), case.seconds, case.known))
         row: dict[str, Any] = {"case": case.name, "linear": psnr(linear, case), "flow": psnr(flowed(case), case)}
         for way in ways:
+            calls[way.checkpoint].clear()
             begun = time.process_time()
             made = refined(case, way.generator(loaded[way.checkpoint]), way.steps, told=args.text)
             spent[str(way)].append((time.process_time() - begun) / count)
+            called[str(way)].append(sum(calls[way.checkpoint]) / count)
             row[str(way)] = psnr(made, case)
         rows.append(row)
         told = (f"{name} {statistics.fmean(found):.2f}" for name, found in row.items() if name != "case")
@@ -185,11 +202,14 @@ def main() -> None:
     for way in ways:
         mode = getattr(loaded[way.checkpoint].objective, "mode", "none")
         over = "; ".join(f"{m:+.2f} +- {s:.2f} over {o}, least {w:+.2f}" for o, (m, s, w) in gains[str(way)].items())
-        took, first = (statistics.median(spent[str(one)]) for one in (way, ways[0]))
-        print(f"{way} (noise {mode}): {over}; {1000 * took:.0f} ms a clip, {first / took:.1f} x as fast as {ways[0]}")
+        times = []
+        for what, each in (("a clip", spent), ("of it in the model", called)):
+            took, first = (statistics.median(each[str(one)]) for one in (way, ways[0]))
+            times.append(f"{1000 * took:.1f} ms {what}, {first / took:.1f} x as fast as {ways[0]}")
+        print(f"{way} (noise {mode}): {over}; {'; '.join(times)}")
     save(
         args.json,
-        {"cases": rows, "mean": mean, "gains": gains, "seconds_per_clip": spent},
+        {"cases": rows, "mean": mean, "gains": gains, "seconds_per_clip": spent, "model_seconds_per_clip": called},
         ways=[asdict(way) for way in ways],
         objectives={name: asdict(made.objective) for name, made in loaded.items()},  # type: ignore[call-overload]
         clips=count,
