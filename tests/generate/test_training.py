@@ -196,6 +196,12 @@ def test_a_wrong_key_is_named(recipe: Path, override: str, words: str) -> None:
         read_recipe(recipe, [override])
 
 
+def test_a_model_that_copies_has_to_say_the_clean_clip(recipe: Path) -> None:
+    assert read_recipe(recipe, ["model.keep=true"]).generator.model.keep is not None
+    with pytest.raises(BadArgument, match=r"a velocity by this objective; set objective\.prediction=clean"):
+        read_recipe(recipe, ["model.keep=true", "objective.prediction=velocity"])
+
+
 def test_a_file_that_is_no_recipe_is_told(tmp_path: Path) -> None:
     for text, words in (("a: [", "is not YAML"), ("- a", "is not a mapping")):
         path = tmp_path / "r.yaml"
