@@ -6,6 +6,7 @@ out of the stream's history, whose motion code (of their driving picture, or of 
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -124,10 +125,9 @@ class Appearance:
 
     def seconds(self, kept: Kept, following: Float64[Tensor, "batch time"]) -> Float64[Tensor, "batch kept"]:
         """Times at which kept frames are shown, before those of the frames that follow them."""
-        one = following.shape[1] == 1
-        interval = torch.full_like(following, 1 / 24) if one else following[:, 1:2] - following[:, :1]
-        back = torch.arange(len(kept), 0, -1, dtype=torch.float64, device=following.device)
-        return following[:, :1] - self.gap_seconds - back * interval
+        first = following[:, :1]
+        interval = torch.full_like(first, 1 / 24) if following.shape[1] == 1 else following[:, 1:2] - first
+        return torch.addcmul(first - self.gap_seconds, _back(len(kept), following.device), interval)
 
     def _offered(self, kept: Kept, latent: Video, drive: Drive | None, driven: Tensor) -> Kept:
         """With the frame in the bank if it is far from all; a full one gives up the newer of its two nearest for it."""
@@ -147,6 +147,12 @@ class Appearance:
         left = [at for at in range(len(more)) if at != leaves]
         pictures = None if more.drive is None else more.drive[:, left]
         return Kept(more.latents[:, left], pictures, more.driven[:, left], kept.sinks, kept.open)
+
+
+@lru_cache(maxsize=64)
+def _back(count: int, device: torch.device) -> Float64[Tensor, " kept"]:
+    """-count to -1; not to be written to."""
+    return -torch.arange(count, 0, -1, dtype=torch.float64, device=device)
 
 
 def motion_code(

@@ -9,6 +9,7 @@ import io
 import itertools
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -265,7 +266,6 @@ class RollingWindow:
         kept = self.appearance.begin(given.to(device))
         return RollingState(latents, times, context, None, none, kept, tuple(seeds))
 
-    @torch.inference_mode()
     def tick(
         self,
         state: RollingState,
@@ -287,6 +287,12 @@ class RollingWindow:
             BadArgument: the window has another number of frames, or times that do not rise.
             StateMismatch: the state was made by another rolling window.
         """
+        with nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
+            return self._ticked(state, seconds, telling, objective, drive)
+
+    def _ticked(
+        self, state: RollingState, seconds: Seconds, telling: Telling, objective: FlowMatching, drive: Drive | None
+    ) -> Tick:
         self._check(state, seconds)
         device, queued, kept = state.latents.device, min(state.ticks + 1, self.windows), len(state.kept)
         seconds = seconds.to(device)
@@ -325,7 +331,7 @@ class RollingWindow:
         latents = torch.cat([kept.latents, state.latents, noise], 1)
         if len(kept):
             times = torch.cat([self.appearance.seconds(kept, times), times], 1)
-        pushed = torch.full((batch, length), drive is not None, device=seconds.device)
+        pushed = _first(batch, 0 if drive is None else length, length, seconds.device)
         driven = torch.cat([kept.driven, state.driven, pushed], 1)
         known = _first(batch, len(kept) + state.context, latents.shape[1], seconds.device)
         pictures = _joined([(kept.drive, len(kept)), (state.drive, state.latents.shape[1]), (drive, length)])

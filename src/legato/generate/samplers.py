@@ -130,9 +130,10 @@ def flow_step(
     noisy as it should be: what stays of the old is the ratio of the noise-to-signal ratios after and before, as in DDPM
     (Song et al. 2021, DDIM with eta 1).
     """
-    velocity = objective.velocity(denoiser(x, before), x, before)
+    output = denoiser(x, before)
     if fresh is None:
-        return x + framewise(after - before) * velocity
+        return objective.stepped(output, x, before, after)
+    velocity = objective.velocity(output, x, before)
     clean, noise = x - framewise(before) * velocity, x + framewise(1 - before) * velocity
     ratio = after * (1 - before) / (before * (1 - after)).clamp_min(1e-6)
     stays = framewise(torch.where(before > above, ratio, 1.0))

@@ -7,7 +7,7 @@ for made in stream.frames(stream.begin(), count=240):
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
 
@@ -152,7 +152,7 @@ class VideoStream:
                 shown = decoded[unseen:]
                 ready = torch.cat([ready, shown]) if len(ready) else shown
                 unseen -= min(unseen, len(decoded))
-        return replace(state, rolling=tick.state, drive=drive, decoder=decoder, ready=ready, unseen=unseen)
+        return state.changed(rolling=tick.state, drive=drive, decoder=decoder, ready=ready, unseen=unseen)
 
     def step_latents(
         self, state: VideoStreamState
@@ -164,7 +164,7 @@ class VideoStream:
         """
         seconds, pictures, drive = self._pushed(state)
         tick = self._tick(state, seconds, pictures)
-        return replace(state, rolling=tick.state, drive=drive), tick.latents
+        return state.changed(rolling=tick.state, drive=drive), tick.latents
 
     def frames(self, state: VideoStreamState, count: int | None = None) -> Iterator[Made]:
         """Frames as they are asked for, each with the state after it.
