@@ -38,7 +38,7 @@ def bench_stream(
         typer.Option(help="The queue draws noise anew at levels above this, 0 to 1 (never); 1, or 0 with --text-only."),
     ] = None,
     slope: Annotated[
-        float | None, typer.Option(help="How far levels rise within a window of the queue; 1, or 0 with --text-only.")
+        float | None, typer.Option(help="How far levels rise within a window of the queue, 0 to 1; 0.")
     ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")

@@ -33,8 +33,8 @@ Pictures = Float32[Tensor, "1 time channels height width"]
 
 __all__ = ["DRIVEN", "UNDRIVEN", "Made", "VideoStream", "check_streams", "drive_side_px"]
 
-DRIVEN = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1), slope=1.0)
-"""The queue of a stream that is driven. In stairs, with fewer windows or with nothing clean in view seams are seen."""
+DRIVEN = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1))
+"""The queue of a stream that is driven. With fewer windows or nothing clean in view seams are seen."""
 UNDRIVEN = RollingWindow(4, 8, 8, context_frames=4, appearance=Appearance(1), fresh_above=0.0)
 """The queue of one that is not: nothing says what comes next but what is in view."""
 CLIP_FRAMES, CLIP_SECONDS = 24, 2.5  # of a clip in which a text is said once
