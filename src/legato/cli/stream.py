@@ -93,9 +93,7 @@ def stream(
     ] = None,
     slope: Annotated[
         float | None,
-        typer.Option(
-            help="How far levels of noise rise within a window, 0 to 1; 0, or the state's."
-        ),
+        typer.Option(help="How far levels of noise rise within a window, 0 to 1; 0, or the state's."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Over 1 the text or class counts more.")] = None,
     drive_guidance: Annotated[
