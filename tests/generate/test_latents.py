@@ -143,3 +143,12 @@ def test_a_generator_takes_the_place_of_an_older_one_alone(tmp_path: Path, monke
     assert VideoGenerator.from_pretrained(folder).trained == {"steps": 2}
     assert sorted(tmp_path.iterdir()) == [folder, mine]
     assert (mine / "a").read_text() == "mine"
+
+
+@pytest.mark.parametrize("stride", [1, 4, 8])
+def test_the_middle_of_a_latent_frame_is_that_of_its_frames(stride: int) -> None:
+    latents = Pixels()
+    latents.stride_frames = stride  # type: ignore[misc]
+    for number in range(5):
+        frames = latents.frames_of(number)
+        assert latents.twice_middle(number) == frames[0] + frames[-1]

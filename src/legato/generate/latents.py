@@ -124,6 +124,10 @@ class Latents(ABC):
         last = latent * self.stride_frames
         return range(max(0, last - self.stride_frames + 1), last + 1)
 
+    def twice_middle(self, latent: int) -> int:
+        """Twice the mean number of the frames that are in a latent frame."""
+        return max(0, (2 * latent - 1) * self.stride_frames + 1)
+
 
 class Pixels(Latents):
     """No latents: frames as they are."""

@@ -248,8 +248,7 @@ class VideoStream:
         latents, size = self.generator.latents, self.window.frames_per_window
         first = latents.latent_frames(state.given) if state.given else 0
         begin, before = first + state.rolling.ticks * size, state.given + state.bridge
-        groups = [latents.frames_of(n) for n in range(begin, begin + ticks * size)]
-        twice = [group[0] + group[-1] - 2 * before for group in groups]
+        twice = [latents.twice_middle(n) - 2 * before for n in range(begin, begin + ticks * size)]
         (a, b), (p, q) = start.as_integer_ratio(), self.ask.rate.as_integer_ratio()
         return torch.tensor([(2 * a * p + n * b * q) / (2 * b * p) for n in twice], dtype=torch.float64)
 
