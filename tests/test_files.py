@@ -12,7 +12,7 @@ import torch
 from legato.cli.output import write_json
 from legato.errors import BadArgument, FileNotWritten, LegatoError
 from legato.files import check_folder, check_place, replacing_file, replacing_folder, write_whole
-from legato.generate.rolling import load_values, save_values
+from legato.generate.saved import load_values, save_values
 from legato.report.render import write_page
 from legato.report.sheets import contact_sheet
 from legato.understand.features import FeatureWriter

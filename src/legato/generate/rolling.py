@@ -5,9 +5,7 @@ noise, lowers the whole queue by one stair, and pops the window that has come to
 first ticks, so nothing is made that is not shown, and no window is cut off from its neighbours by a batch's border.
 """
 
-import io
 import itertools
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
@@ -20,12 +18,12 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from legato.errors import BadArgument, StateMismatch, check_at_least, check_share
-from legato.files import write_whole
 from legato.generate.appearance import Appearance, Kept
 from legato.generate.objectives import FlowMatching
 from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
+from legato.generate.saved import load_values, save_values
 
-__all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View", "load_values", "save_values"]
+__all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View"]
 
 Video = Float[Tensor, "batch time channels height width"]
 Seconds = Float64[Tensor, "batch time"]
@@ -380,38 +378,6 @@ def _level_at(schedule: Sequence[float], place: float) -> float:
 def _first(batch: int, count: int, frames: int, device: torch.device) -> Bool[Tensor, "batch frames"]:
     """Marks the first frames of each sample; not to be written to."""
     return (torch.arange(frames, device=device) < count).expand(batch, -1)
-
-
-def save_values(path: str | Path, values: dict[str, Any]) -> None:
-    """Write tensors and plain values to a file, complete or not at all.
-
-    Raises:
-        FileNotWritten: it cannot be written there.
-    """
-    content = io.BytesIO()
-    torch.save(values, content)
-    write_whole(path, content.getbuffer())
-
-
-def load_values(path: str | Path) -> dict[str, Any]:
-    """Read what `save_values` wrote; nothing in a file is run.
-
-    Raises:
-        BadArgument: the file is missing or holds something else.
-    """
-    try:
-        with zipfile.ZipFile(path) as parts:
-            broken = parts.testzip()
-        values = None if broken else torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BadArgument(f"there is no saved state {path}") from error
-    except Exception as error:  # what a reader says of a file of another kind can be anything
-        raise BadArgument(f"{path} is not a saved state, or was cut short") from error
-    if values is None:
-        raise BadArgument(f"the saved state {path} is damaged; go on from another one")
-    if not isinstance(values, dict):
-        raise BadArgument(f"{path} is not a saved state; it holds {type(values).__name__}")
-    return values
 
 
 def _joined(stretches: list[tuple[Tensor | None, int]]) -> Drive | None:

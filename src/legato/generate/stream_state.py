@@ -16,7 +16,8 @@ from legato.generate.ask import Ask
 from legato.generate.driving import DriveState
 from legato.generate.generator import VideoGenerator
 from legato.generate.piecewise import DecoderState
-from legato.generate.rolling import RollingState, RollingWindow, load_values, save_values
+from legato.generate.rolling import RollingState, RollingWindow
+from legato.generate.saved import load_values, save_values
 
 __all__ = ["StreamAsk", "VideoStreamState"]
 
