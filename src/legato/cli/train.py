@@ -145,7 +145,7 @@ def given_ask(generator: "VideoGenerator", batch: "ClipBatch") -> "Ask":
     from legato.generate.refine import Refinement
 
     assert isinstance(generator.objective, Refinement)
-    latents, device = generator.latents, next(generator.model.parameters()).device
+    latents, device = generator.latents, generator.device
     clip = batch.frames[:1].to(device)
     with torch.no_grad():
         clip = latents.decode(clip) if batch.encoded else clip

@@ -163,8 +163,10 @@ class Drive:
 
     def _patience_for(self, seconds: Float64[Tensor, " time"]) -> float | None:
         """How long pictures of these times are waited for; of a driver that has stalled as long as they last."""
+        if self._patience is None:
+            return None
         before, self._asked = self._asked, float(seconds[-1])
-        if self._patience is None or before is None or not self._stalled:
+        if before is None or not self._stalled:
             return self._patience
         return min(self._patience, max(0.0, self._asked - before))
 

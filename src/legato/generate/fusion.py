@@ -66,7 +66,7 @@ class FusedWindows(Strategy):
             yield signal_to_pixels(frames[0]).cpu()
 
     def _sampled(self, generator: VideoGenerator, ask: Ask) -> Float[Tensor, "1 time channels rows columns"]:
-        latents, device = generator.latents, next(generator.model.parameters()).device
+        latents, device = generator.latents, generator.device
         shape = (latents.channels, generator.height // latents.stride_px, generator.width // latents.stride_px)
         noise = noise_at(ask.seconds, shape, ask.seeds).to(device)
         none = torch.zeros(ask.seconds.shape, dtype=torch.bool, device=device)

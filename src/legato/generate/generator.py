@@ -145,7 +145,7 @@ class VideoGenerator:
             BadArgument: the model cannot do what is asked.
         """
         self.check(ask)
-        device = next(self.model.parameters()).device
+        device = self.device
         pixels, ask = ask, self.within_latents(ask)
         rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
         start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), ask.seeds).to(device)
@@ -189,7 +189,7 @@ class VideoGenerator:
         led = {name: rows[:, middles] for name in ("drive", "drive_known") if (rows := getattr(ask, name)) is not None}
         if ask.given is None or ask.known is None:
             return replace(ask, seconds=seconds, **led)
-        device, given = next(self.model.parameters()).device, ask.known.cpu()
+        device, given = self.device, ask.known.cpu()
         none = torch.full(given.shape, torch.nan)
         sure = torch.where(given, 1.0, none if ask.proposed is None else ask.proposed.cpu())
         least = torch.full(seconds.shape, torch.inf)
@@ -209,6 +209,12 @@ class VideoGenerator:
         with torch.inference_mode():
             return reader(texts_of(ask)) if isinstance(reader, TextEncoder) else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is: where its first weights are, which its modules say faster than their `parameters()`."""
+        weights = (weight for part in self.model.modules() for weight in part._parameters.values())
+        return next(weight.device for weight in weights if weight is not None)
+
     def denoiser(self, ask: Ask, read: TextTokens | None = None) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone.
 
@@ -216,7 +222,7 @@ class VideoGenerator:
             ask: what.
             read: its texts, as `read` gave them; they are read here by default.
         """
-        device = next(self.model.parameters()).device
+        device = self.device
         by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
         by = self._left_out(ask)
         conditions: dict[str, Any] = {name: rows.to(device) for name, rows in told_rows(ask, by).items()}
@@ -301,7 +307,7 @@ class VideoGenerator:
             raise BadArgument(
                 "seconds_guidance needs a model that knows unknown rates, as VideoDiT(rate=True); leave it at 1"
             )
-        need, free = self.memory_bytes(ask), _free_bytes(next(self.model.parameters()).device)
+        need, free = self.memory_bytes(ask), _free_bytes(self.device)
         if need > free:
             batch, time = ask.seconds.shape
             raise BadArgument(

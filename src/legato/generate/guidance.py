@@ -42,7 +42,10 @@ def told_texts(ask: Ask, without: Collection[str]) -> list[int]:
 
 
 def told_rows(ask: Ask, without: Collection[str]) -> dict[str, Tensor]:
-    """All other conditions that an ask has, of the same samples; what is left out is blank, as in training."""
+    """All other conditions that an ask has, of the same samples; what is left out is blank, as in training.
+
+    They are not to be written to: what all samples of one clip are told alike may be there once.
+    """
     all_clips = torch.ones(len(ask.seconds), dtype=torch.bool) if "seconds" in without else None
     told: dict[str, Tensor | None] = {
         "rate_known": all_clips if ask.rate_known is None else ask.rate_known,
@@ -55,14 +58,13 @@ def told_rows(ask: Ask, without: Collection[str]) -> dict[str, Tensor]:
         told |= {"drive": ask.drive, "drive_known": all_frames if ask.drive_known is None else ask.drive_known}
     blank = {("words", "labels"): -1, ("drive", "drive_known"): 0, ("given", "known"): 0, ("seconds", "rate_known"): 0}
 
-    def version(name: str, rows: Tensor, one: str) -> Tensor:
-        return torch.full_like(rows, blank[one, name]) if (one, name) in blank else rows
+    def versions(name: str, rows: Tensor) -> Tensor:
+        if len(rows) == 1 and not any((one, name) in blank for one in without):
+            return rows.expand(1 + len(without), *rows.shape[1:])
+        others = (torch.full_like(rows, blank[one, name]) if (one, name) in blank else rows for one in without)
+        return torch.cat([rows, *others])
 
-    return {
-        name: torch.cat([rows, *(version(name, rows, one) for one in without)])
-        for name, rows in told.items()
-        if rows is not None
-    }
+    return {name: versions(name, rows) for name, rows in told.items() if rows is not None}
 
 
 def guided(said: Tensor, by: dict[str, float]) -> Tensor:

@@ -81,13 +81,12 @@ def noise_at(
         seeds: of each sample.
         draw: which of a frame's noises.
     """
-    numbers = torch.Generator()
-    frames = []
-    for seed, times in zip(seeds, seconds.tolist(), strict=True):
+    numbers, noise = torch.Generator(), torch.empty(*seconds.shape, *shape)
+    for clip, seed, times in zip(noise, seeds, seconds.tolist(), strict=True):
         own = seed * 6364136223846793005 + draw * 2862933555777941757 + 1
-        keys = [(own + round(at * 1e6) * 1442695040888963407) % (1 << 62) for at in times]
-        frames += [torch.randn(shape, generator=numbers.manual_seed(key)) for key in keys]
-    return torch.stack(frames).view(*seconds.shape, *shape)
+        for frame, at in zip(clip, times, strict=True):
+            frame.normal_(generator=numbers.manual_seed((own + round(at * 1e6) * 1442695040888963407) % (1 << 62)))
+    return noise
 
 
 class Sampler(ABC):

@@ -105,7 +105,7 @@ class VideoStream:
             BadArgument: its size is not the generator's.
         """
         generator, latents = self.generator, self.generator.latents
-        device = next(generator.model.parameters()).device
+        device = generator.device
         size = (
             int(cast(Any, generator.model).channels),
             generator.height // latents.stride_px,
@@ -182,6 +182,7 @@ class VideoStream:
         self._check(state)
         base, made = state.time_base, 0
         first, interval = int(state.start / base), int(1 / (self.ask.rate * base))
+        ends = self.drive is not None and self.drive.at_end == "end"
         while count is None or made < count:
             while not len(state.ready):
                 if self._ended(state, state.shown):
@@ -189,7 +190,7 @@ class VideoStream:
                 state = self.step(state)
             pictures = state.ready[: None if count is None else count - made].unbind()
             for at, picture in enumerate(pictures):
-                if self._ended(state, state.shown + at):
+                if ends and self._ended(state, state.shown + at):
                     return
                 yield Made(Frame(picture.clone(), first + (state.shown + at) * interval, base), state, at + 1)
             made += len(pictures)
@@ -241,7 +242,7 @@ class VideoStream:
 
     @property
     def _device(self) -> torch.device:
-        return next(self.generator.model.parameters()).device
+        return self.generator.device
 
     def _latent_seconds(self, state: VideoStreamState, start: Fraction, ticks: int = 1) -> Float64[Tensor, " time"]:
         """Of the next windows' latent frames, the mean of their frames'; in whole numbers up to a last division."""
@@ -289,7 +290,7 @@ class VideoStream:
             ("rate", self.ask.rate, state.ask.rate),
             ("seed", self.ask.seed, state.ask.seed),
         ):
-            if own != other:
+            if own is not other and own != other:
                 raise StateMismatch(f"the state has {name} {other}, this stream {own}; go on with the state's")
 
 
