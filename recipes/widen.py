@@ -1,7 +1,7 @@
 """A trained VideoDiT made wider: at first it says about what it said, and what is new is there to be trained.
 
     python recipes/widen.py physics-flow --heads 8 --mlp-ratio 2 --out build/physics-wide
-    python recipes/widen.py puppet-flow --heads 6 --mlp-ratio 3 --out build/puppet-flow-wide
+    python recipes/widen.py build/puppet-flow-narrow/final --heads 6 --mlp-ratio 3 --out build/puppet-flow-wide
 
 Heads keep their size, so the width grows with their number. New channels of a token get the content of their
 neighbours, so layer norm reads about what it read, but see of a patch what the old ones do not, and nothing listens to

@@ -99,6 +99,9 @@ def test_what_is_given_or_clear_can_be_copied_instead_of_said() -> None:
     torch.testing.assert_close(weighed(100, -100), x)
     torch.testing.assert_close(weighed(0, 0)[:2], (plain[:2] + before + x[:2]) / 3)
     torch.testing.assert_close(weighed(0, 0, None), (said(alone, x, seconds) + x) / 2)
+    weighed(100, -100)
+    copied = model.half()(x.half(), seconds=seconds, noise=torch.full(seconds.shape, 0.5).half(), known=known)
+    torch.testing.assert_close(copied, x.half())  # the weight of a copy is beyond what half precision holds
 
 
 def test_every_condition_makes_a_difference_and_none_is_its_default() -> None:

@@ -144,7 +144,7 @@ class Driver:
                         f"the drive {self.path} is damaged: {video.frames_lost} pictures could not be decoded and "
                         f"{video.frames_concealed} are partly made up; what is missing was held"
                     )
-                elif missing := info.missing(number + 1, info.start_seconds + own, longest):
+                elif missing := info.missing(number + 1, info.start_seconds + own, own / max(1, number), longest):
                     self.warnings.append(f"the drive {self.path} {missing}; it may be cut short: copy it again")
 
         return pictures()

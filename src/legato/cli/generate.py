@@ -25,6 +25,7 @@ __all__ = ["generate"]
 USUAL_SECONDS = Fraction(2)
 USUAL_REFINER = "puppet-inbetween"
 MOST_FRAMES = 10_000  # beyond it no memory holds a clip that is made all at once
+FILLED_AT_ONCE = 8  # clips; more take memory and no less time each
 
 
 def generate(
@@ -278,8 +279,11 @@ def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "Video
     if len(keys) == len(world):
         return clips
     places = {at: place for place, at in enumerate(world)}
-    given = {places[at]: pictures for at, pictures in zip(keys, clips.unbind(1), strict=True)}
-    return torch.stack(list(refined_clips(world, given, refiner, text=text)), 1)
+    made = []
+    for some in clips.split(FILLED_AT_ONCE):
+        given = {places[at]: pictures for at, pictures in zip(keys, some.unbind(1), strict=True)}
+        made.append(torch.stack(list(refined_clips(world, given, refiner, text=text)), 1))
+    return torch.cat(made)
 
 
 def share_saved(every: "Timeline", keys: "Timeline", first: "Work", second: "Work") -> float:

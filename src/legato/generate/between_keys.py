@@ -106,6 +106,12 @@ def refined_between_keys(
     missing = sorted({key.time for key in storyboard.keys} - set(timeline))
     if missing:
         raise BadArgument(f"there is no frame at {float(missing[0]):g} s, where a picture belongs")
+    first, last = storyboard.keys[0].time, storyboard.keys[-1].time
+    if (timeline.times[0], timeline.times[-1]) != (first, last):
+        raise BadArgument(
+            f"the frames go from {float(timeline.times[0]):g} to {float(timeline.times[-1]):g} s, and the storyboard "
+            f"from {float(first):g} to {float(last):g} s; a refiner needs a given picture at both ends"
+        )
     places = {time: place for place, time in enumerate(timeline)}
     given = {places[key.time]: key.picture[None] for key in storyboard.keys if key.given}
     proposals = {places[key.time]: key for key in storyboard.keys if not key.given}

@@ -253,7 +253,7 @@ class VideoDiT(
         h = modulated(h, *self.final_condition(condition).chunk(2, -1))
         values = self.project(h)
         if self.keep is not None:
-            values = _mixed(values, patches, known, self.keep(h).clamp_max(MOST_KEPT).exp())
+            values = _mixed(values, patches, known, self.keep(h).float().clamp_max(MOST_KEPT).exp())
         said = unpatched(values, self.patch_px, height, width)
         if self.pull is None:
             return said
@@ -369,11 +369,11 @@ def _mixed(
 ) -> Float[Tensor, "batch time patches values"]:
     """What is said, what is there, and the given frame before if there is one, by weights; what is said counts once."""
     own, before = weights.chunk(2, -1)
-    total, count = said + own * patches, 1 + own
+    total, count = said + own * patches.float(), 1 + own
     if known is not None:
         before = before * known.any(1)[:, None, None, None]
         total, count = total + before * _given_before(patches, known), count + before
-    return total / count
+    return (total / count).to(said.dtype)
 
 
 def _given_before(

@@ -101,7 +101,7 @@ class Drive:
         coming: Iterator[tuple[float, Picture]] = iter(pictures)
         self._coming = _Waiting(coming) if patience_seconds is None else _InThread(coming)
         self._taken = self._stalled = False
-        self._asked: float | None = None  # the last of the times so far
+        self._asked: tuple[float, float] | None = None  # when it was asked last, and for up to which time
         self._ahead: tuple[float, Picture] | None = None
 
     @property
@@ -134,8 +134,7 @@ class Drive:
         kept = self._bridge() if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
-        wait = self._patience_for(seconds)
-        until = None if wait is None else monotonic() + wait
+        until = self._until(seconds)
         shown = []
         for wanted in seconds.tolist():
             while not ended and (not kept or kept[-1][0] < wanted):
@@ -161,14 +160,15 @@ class Drive:
         calibration = None if moved is None else moved.values
         return torch.stack(shown), DriveState(torch.stack(pictures), times, ended, calibration)
 
-    def _patience_for(self, seconds: Float64[Tensor, " time"]) -> float | None:
-        """How long pictures of these times are waited for; of a driver that has stalled as long as they last."""
+    def _until(self, seconds: Float64[Tensor, " time"]) -> float | None:
+        """Up to when pictures of these times are waited for; of a driver that has stalled while those before last."""
         if self._patience is None:
             return None
-        before, self._asked = self._asked, float(seconds[-1])
+        now, before = monotonic(), self._asked
+        self._asked = now, float(seconds[-1])
         if before is None or not self._stalled:
-            return self._patience
-        return min(self._patience, max(0.0, self._asked - before))
+            return now + self._patience
+        return min(now + self._patience, max(now, before[0] + self._asked[1] - before[1]))
 
     def _bridge(self) -> list[tuple[float, Picture]]:
         return [(-self.bridge_seconds, self.fit_to)] if self.bridge_seconds and self.fit_to is not None else []

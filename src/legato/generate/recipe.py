@@ -97,11 +97,12 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if objective_made.hidden != (getattr(made, "noise", "frame") == "hidden"):
         wanted = "hidden" if objective_made.hidden else "frame or sample"
         raise BadArgument(f"model.noise is {getattr(made, 'noise', 'frame')}; this objective needs it {wanted}")
-    said = getattr(objective_made, "prediction", "field")
+    said = getattr(objective_made, "prediction", None)
     if getattr(made, "keep", None) is not None and said != "clean":
+        instead = "set objective.prediction=clean, or " if said else ""
         raise BadArgument(
-            f"model.keep mixes given frames into what the model says, a {said} by this objective; set "
-            "objective.prediction=clean, or leave model.keep out"
+            f"model.keep mixes given frames into what the model says, a {said or 'field'} by this objective; {instead}"
+            "leave model.keep out"
         )
     _check_refiner(made, objective_made, settings)
     mixed = settings.levels.independent or settings.levels.staircase or settings.known

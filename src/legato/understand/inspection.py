@@ -317,6 +317,7 @@ def _warnings(found: Inspection) -> Iterator[str]:
     yield from damage.warnings
     if info and found.whole:
         last = found.start_seconds + times.span_seconds
-        missing = info.missing(found.frames + damage.frames_lost, last, times.longest_seconds or 0)
+        usual, longest = times.median_seconds or 0, times.longest_seconds or 0
+        missing = info.missing(found.frames + damage.frames_lost, last, usual, longest)
         if missing:
             yield f"The file {missing}. It may be cut short; copy it again."

@@ -70,7 +70,7 @@ class VideoInfo:
     frames_declared: int | None
     has_audio: bool
 
-    def missing(self, frames: int, last_seconds: float, interval_seconds: float) -> str | None:
+    def missing(self, frames: int, last_seconds: float, usual_seconds: float, longest_seconds: float) -> str | None:
         """What the file declares and did not give, in words; None where nothing is missing that shows.
 
         Frames that an edit list hides are declared, and nobody misses them.
@@ -78,15 +78,17 @@ class VideoInfo:
         Args:
             frames: that it gave.
             last_seconds: time of the last one.
-            interval_seconds: how long that may be shown.
+            usual_seconds: how long frames are shown.
+            longest_seconds: how long one was.
         """
-        length, end = self.duration_seconds, last_seconds - self.start_seconds + interval_seconds
+        length, last = self.duration_seconds, last_seconds - self.start_seconds
         if self.frames_declared is not None:
-            whole = frames >= self.frames_declared or (length is not None and length <= end + 0.5 * interval_seconds)
+            hidden = length is not None and length <= last + 1.5 * usual_seconds
+            whole = frames >= self.frames_declared or hidden
             return None if whole else f"declares {self.frames_declared} frames, but gives {frames}"
-        if length is None or length <= end + LEAST_MISSING_SECONDS:
+        if length is None or length <= last + longest_seconds + LEAST_MISSING_SECONDS:
             return None
-        return f"declares {length:.4g} s, but its last frame is at {last_seconds - self.start_seconds:.4g} s"
+        return f"declares {length:.4g} s, but its last frame is at {last:.4g} s"
 
 
 def open_video(
@@ -399,16 +401,20 @@ def _declared_seconds(container: InputContainer, stream: VideoStream, base: Frac
     if "matroska" not in container.format.name:
         return None if length is None else float(length)
     # Matroska says when all ends, sound and pictures, not how long it is; of each stream its tags may say so.
-    tagged = _tagged_duration(stream)
-    if tagged is not None and "_STATISTICS_WRITING_APP" in stream.metadata:
+    by_ffmpeg = container.metadata.get("ENCODER", container.metadata.get("encoder", "")).startswith("Lavf")
+    by_mkvmerge = any(name.startswith("_STATISTICS_WRITING_APP") for name in stream.metadata)
+    tagged = _tagged_duration(stream, own=by_ffmpeg)
+    if tagged is not None and by_mkvmerge and not by_ffmpeg:
         return float(tagged)  # mkvmerge says how long, FFmpeg until when
     end = tagged or length
     return None if end is None else float(end - first_pts * base)
 
 
-def _tagged_duration(stream: VideoStream) -> Fraction | None:
-    """What a stream's own tags say, such as `DURATION: 00:00:02.040000000`."""
+def _tagged_duration(stream: VideoStream, *, own: bool) -> Fraction | None:
+    """What a stream's tags say, such as `DURATION: 00:00:02.040000000`; those that FFmpeg copied do not count."""
     for name, value in stream.metadata.items():
+        if own and name.upper() != "DURATION":
+            continue
         told = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", value.strip("\0 "))
         if told and re.fullmatch(r"duration(-.*)?", name, re.IGNORECASE):
             hours, minutes, seconds = (Fraction(part) for part in told.groups())
