@@ -99,8 +99,8 @@ def modulated(
     shift: Float[Tensor, "batch time channels"],
     scale: Float[Tensor, "batch time channels"],
 ) -> Float[Tensor, "batch time patches channels"]:
-    """Layer norm whose scale and shift a condition gives, frame by frame (Peebles and Xie 2023, adaLN)."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, :, None]) + shift[:, :, None]
+    """Layer norm whose scale and shift a condition gives, frame by frame (Peebles and Xie 2023, adaLN), and the type."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6).to(scale.dtype) * (1 + scale[:, :, None]) + shift[:, :, None]
 
 
 class Mlp(nn.Module):

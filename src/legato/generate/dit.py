@@ -66,8 +66,8 @@ class DiTBlock(nn.Module):
         b, t, p, c = x.shape
         sequence = torch.cat([told, modulated(x, shift1, scale1).reshape(b, t * p, c)], 1)
         seen = self.attention(sequence, turning, mask)[:, told.shape[1] :].reshape(b, t, p, c)
-        x = x + gate1[:, :, None] * seen
-        return x + gate2[:, :, None] * self.mlp(modulated(x, shift2, scale2))
+        x = x + gate1[:, :, None].to(x.dtype) * seen
+        return x + gate2[:, :, None].to(x.dtype) * self.mlp(modulated(x, shift2, scale2))
 
 
 class VideoDiT(
@@ -248,6 +248,8 @@ class VideoDiT(
             seen = torch.ones(b, t * h.shape[2], dtype=torch.bool, device=x.device)
             mask = torch.cat([tokens.mask, seen], 1)[:, None, None]
         six = self.condition(condition)
+        if h.dtype == torch.float16:  # the sum of what blocks say may be more than 65504; what they read is normed
+            h = h.float()
         for block in self.blocks:
             h = block(h, told, six, turning, mask)
         h = modulated(h, *self.final_condition(condition).chunk(2, -1))
