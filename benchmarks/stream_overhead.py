@@ -64,7 +64,7 @@ def spent_by_tick(running: VideoStream, frames: int) -> list[dict[str, float]]:
     telling = generator.denoiser
     generator.denoiser = lambda *told: timed("denoiser", telling(*told))
     generator.latents.decode_next = timed("decoding", generator.latents.decode_next)
-    stream.signal_to_pixels = timed("decoding", stream.signal_to_pixels)  # type: ignore[attr-defined]
+    stream.signal_to_pictures = timed("decoding", stream.signal_to_pictures)  # type: ignore[attr-defined]
     rows: list[dict[str, float]] = []
     begun: float | None = None
     for made in running.frames(running.begin(), frames):
@@ -95,7 +95,8 @@ def main() -> None:
     running = driven_stream(
         args.checkpoint, args.size, args.windows, args.frames_per_window, args.steps, args.drive_guidance
     )
-    rows = spent_by_tick(running, args.frames)
+    with torch.inference_mode():  # as `legato stream` does: a tick has not to turn it on
+        rows = spent_by_tick(running, args.frames)
     for name in PARTS:
         low, middle, high = statistics.quantiles([row[name] for row in rows], n=4)
         print(f"{name}: {middle:.2f} ms a tick (quartiles {low:.2f} to {high:.2f}), {len(rows)} ticks")

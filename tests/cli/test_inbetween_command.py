@@ -335,6 +335,7 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         (("--key", "0={big}", "--key", "1={big}", "--checkpoint", "{refiner}"), "refines 16x16"),
         (("--key", "0={a}", "--key", "1={b}", "--checkpoint", "puppet-flow"), "does not refine"),
         (("--key", "0={a}", "--key", "1={b}", "--text", "hello"), "for refiners"),
+        (("--key", "0={a}", "--key", "1={b}", "--dtype", "bfloat16"), "for refiners"),
         (("--key", "0={a}", "--key", "1={b}", "--out", "frames/%d.jpg"), "numbered pictures are PNG files"),
         (("board.yaml", "--key", "0={a}"), "use one of them"),
         (("none.yaml",), "cannot be read"),

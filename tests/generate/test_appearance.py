@@ -26,7 +26,7 @@ def frame(number: int) -> Tensor:
 def offered(appearance: Appearance, *frames: Tensor) -> Kept:
     kept = appearance.begin(torch.zeros(1, 0, *SHAPE))
     for one in frames:
-        kept = appearance.after(kept, one, None, CLEAN)
+        kept = appearance.after(kept, one, None, CLEAN, range(1))
     return kept
 
 
@@ -74,9 +74,9 @@ def test_a_frame_is_kept_where_its_motion_is_far_from_all_and_the_bank_never_gro
     half = frame(1) + frame(2)
     full = offered(appearance, frame(0), frame(1), half)
     assert len(full) == 3
-    spread = appearance.after(full, frame(3), None, CLEAN)  # farther from all than those two from each other
+    spread = appearance.after(full, frame(3), None, CLEAN, range(1))  # farther from all than those two from each other
     assert torch.equal(spread.latents, torch.cat([frame(0), frame(1), frame(3)], 1))
-    same = appearance.after(spread, half, None, CLEAN)
+    same = appearance.after(spread, half, None, CLEAN, range(1))
     assert torch.equal(same.latents, spread.latents)
     many = offered(Appearance(2, keyframes=5, novelty=0.01), *[frame(n) for n in range(40)])
     assert len(many) == 7

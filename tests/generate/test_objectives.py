@@ -158,6 +158,10 @@ def test_levels_mix_as_asked() -> None:
     rising = (drawn_levels.diff(dim=1) >= 0).all(1) & ~equal
     assert abs(float(equal.float().mean()) - 0.5) < 0.03
     assert abs(float(rising.float().mean()) - 0.3) < 0.03
+    inside = drawn_levels[rising][:, 1:] < 1
+    steps = (drawn_levels[rising].diff(dim=1) > 1e-6) | ~inside
+    sloped = steps.all(1) & (inside.sum(1) > 8)  # stairs of two to eight steps rise less often
+    assert 0.25 < float(sloped.float().mean() / (inside.sum(1) > 8).float().mean()) < 0.75
     assert float(drawn_levels.min()) >= 0
     assert float(drawn_levels.max()) <= 1
     with pytest.raises(BadArgument, match="sum to 1"):

@@ -12,7 +12,7 @@ from legato.errors import BadArgument
 from legato.generate import Ask, Training, VideoDiT, VideoGenerator, read_recipe, train
 from legato.generate.latents import DiffusersLatents, TinyAutoencoder
 from legato.generate.objectives import NoiseLevels, framewise
-from legato.generate.refine import Refinement, _around, keyframe_content, random_keyframes, with_detail
+from legato.generate.refine import Refinement, _sums_around, keyframe_content, random_keyframes, with_detail
 from legato.generate.samplers import Euler, MultiLevel, Start
 from legato.motion.between_features import filled_linearly
 
@@ -174,7 +174,8 @@ def test_one_keyframe_gives_its_detail_too() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (7, 9)])
 def test_means_around_are_those_of_pooling(size: tuple[int, int]) -> None:
     planes = torch.rand(4, *size, generator=NUMBERS)
-    torch.testing.assert_close(_around(planes), F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False))
+    means = _sums_around(planes) / _sums_around(torch.ones_like(planes))
+    torch.testing.assert_close(means, F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False))
 
 
 RECIPE = """

@@ -77,6 +77,24 @@ def test_resumed_at_any_frame_is_uninterrupted_bit_for_bit(at: int, tmp_path: Pa
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(rest, whole[at:], strict=True))
 
 
+def test_the_models_times_are_exact_however_long_it_runs() -> None:
+    pixels = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    rate = Fraction(30000, 1001)
+    running = stream(ask=replace(ASK, rate=rate))
+    for state in (running.begin(), running.begin(Frames(pixels, torch.tensor([3, 4]), Fraction(1, 7)))):
+        start = state.start
+        for tick in range(1, 131):
+            state = running.step(state).after(0)
+            if tick in (1, 2, 63, 64, 65, 128, 130):
+                last = [float(start + n / rate) for n in range(4 * (tick - 1), 4 * tick)]
+                assert state.rolling.seconds[0, -4:].tolist() == last
+
+
+def test_whoever_keeps_a_frame_keeps_no_other() -> None:
+    for made in stream().frames(stream().begin(), 6):
+        assert made.frame.pixels.untyped_storage().nbytes() == 3 * 16 * 16
+
+
 def test_memory_of_a_state_is_constant_and_so_is_its_file(tmp_path: Path) -> None:
     sizes, files = {}, {}
     for number, made in enumerate(stream(Drive(pictures())).frames(stream().begin(), 60)):

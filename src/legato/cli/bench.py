@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from legato.cli import parse
+from legato.cli.load import Device, Dtype
 from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument, check_at_least, check_finite, check_share
 
@@ -50,7 +51,8 @@ def bench_stream(
     memory_limit: Annotated[
         str, typer.Option(help="Most that a process may take, such as 600M or 9.3G, libraries included; none for 0.")
     ] = "0",
-    device: Annotated[str, typer.Option(help="To run on: cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     threads: Annotated[int, typer.Option(help="Of the processor.")] = 1,
     json: Annotated[Path | None, typer.Option("--json", help="All figures as JSON; - for standard output.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -75,6 +77,7 @@ def bench_stream(
     check_share(**{parse.option(name): value for name, value in shares.items()})
     check_finite(**{"--drive-guidance": drive_guidance})
     parse.parsed_device(device)
+    parse.parsed_dtype(dtype)
     check_places({"--json": json})
     check_spared([checkpoint], [("--json", json)])
     takes_drive = bool(getattr(VideoGenerator.from_pretrained(checkpoint).model, "drive_channels", 0))
@@ -84,7 +87,19 @@ def bench_stream(
     most = memory_bytes(memory_limit)
     asks = [
         BenchAsk(
-            checkpoint, name, count, window, reference, not text_only, drive_guidance, rate, seed, most, device, threads
+            checkpoint,
+            name,
+            count,
+            window=window,
+            reference=reference,
+            driven=not text_only,
+            drive_guidance=drive_guidance,
+            fps=rate,
+            seed=seed,
+            memory_limit_bytes=most,
+            device=device,
+            dtype=dtype,
+            threads=threads,
         )
         for count in frames or [48, 192]
         for name in way or list(WAYS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
+from legato.cli.load import Device, Dtype, load_generator
 from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument, check_at_least, check_finite
 
@@ -63,6 +64,8 @@ def generate(
     smooth: Annotated[
         float, typer.Option(help="Average frames along their motion over about so many seconds, 0.04; 0: don't.")
     ] = 0.0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Of the first clip; the others count on.")] = 0,
     count: Annotated[int, typer.Option(help="Clips.")] = 1,
     out: Annotated[Path, typer.Option(help="The clip: .mp4, .webm or .gif; several get numbers.")] = Path("clip.mp4"),
@@ -78,7 +81,6 @@ def generate(
 
     from legato.data.batch import signal_to_pixels
     from legato.generate.ask import Ask
-    from legato.generate.generator import VideoGenerator
     from legato.generate.refine import Refinement
     from legato.generate.work import counted
     from legato.motion.smooth import check_reach
@@ -106,7 +108,7 @@ def generate(
     world, shown, last = timelines(seconds, fps, times, speed, play_fps)
     base = time_base(shown)
     check_times(out, shown.pts(base), base)
-    generator = VideoGenerator.from_pretrained(checkpoint)
+    generator = load_generator(checkpoint, device, dtype)
     if isinstance(generator.objective, Refinement):
         raise BadArgument(
             f"--checkpoint {checkpoint} fills in between pictures: use it as `legato inbetween --checkpoint`, or as "
@@ -116,7 +118,8 @@ def generate(
     number = parse.class_number(label, generator.classes)
     sparse, second = world, None
     if keyframe_seconds is not None:
-        sparse, second = keyframes_of(world, keyframe_seconds), fitting_refiner(refiner, generator)
+        sparse, second = keyframes_of(world, keyframe_seconds), load_generator(refiner, device, dtype)
+        check_refines(refiner, second, generator)
     ask = Ask(
         sparse.seconds.repeat(count, 1),
         range(seed, seed + count),
@@ -130,7 +133,7 @@ def generate(
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with stepped(made_sampler, quiet) as told, counted(generator.model) as first_work:
-        clips = signal_to_pixels(generator.sample(ask, made_sampler, told))
+        clips = signal_to_pixels(generator.sample(ask, made_sampler, told)).cpu()
     tokens, saved = first_work.tokens, None
     if second is not None:
         with counted(second.model) as second_work:
@@ -151,6 +154,8 @@ def generate(
             json,
             {
                 "checkpoint": checkpoint,
+                "device": device,
+                "dtype": dtype,
                 "files": files,
                 "seeds": list(ask.seeds),
                 "text": text,
@@ -243,17 +248,14 @@ def keyframes_of(world: "Timeline", every_seconds: float) -> "Timeline":
     return Timeline((*chosen, world.times[-1]) if len(world) > 1 else tuple(chosen))
 
 
-def fitting_refiner(name: str, generator: "VideoGenerator") -> "VideoGenerator":
-    """A refiner of what the generator makes.
+def check_refines(name: str, refiner: "VideoGenerator", generator: "VideoGenerator") -> None:
+    """That it fills in between what the generator makes.
 
     Raises:
-        ModelNotFound: there is none of that name.
         BadArgument: it is no refiner, works at another size, or knows other words and classes.
     """
-    from legato.generate.generator import VideoGenerator
     from legato.generate.refine import Refinement
 
-    refiner = VideoGenerator.from_pretrained(name)
     if not isinstance(refiner.objective, Refinement):
         raise BadArgument(f"--refiner {name} is no refiner; puppet-inbetween is one")
     if (refiner.height, refiner.width) != (generator.height, generator.width):
@@ -267,7 +269,6 @@ def fitting_refiner(name: str, generator: "VideoGenerator") -> "VideoGenerator":
             f"--refiner {name} was trained on other videos ({', '.join(sorted(known)[:3])}, ...) than the checkpoint "
             f"makes ({', '.join(sorted(made)[:3])}, ...); name one that knows them, or leave --keyframe-seconds out"
         )
-    return refiner
 
 
 def filled(clips: "Tensor", keys: "Timeline", world: "Timeline", refiner: "VideoGenerator", text: str) -> "Tensor":

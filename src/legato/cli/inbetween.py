@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from legato.cli import parse
+from legato.cli.load import Device, Dtype, load_generator
 from legato.cli.output import check_places, check_spared, write_json
 from legato.errors import BadArgument
 
@@ -42,6 +43,8 @@ def inbetween(
     text: Annotated[str | None, typer.Option(help="What is to be seen, for refiners that read text.")] = None,
     fps: Annotated[str, typer.Option(help="Frames per second; any: 24, 23.976 or 24000/1001.")] = "24",
     levels: Annotated[int, typer.Option(help="Of the refiner, each a call of the model; 0 for its own number.")] = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Of the refiner's noise, if it has any.")] = 0,
     smooth: Annotated[
         float, typer.Option(help="Average made frames along their motion over about so many seconds, 0.04; 0: don't.")
@@ -58,7 +61,6 @@ def inbetween(
     import torch
 
     from legato.generate.between_keys import between_keys, refined_between_keys, stamps_base
-    from legato.generate.generator import VideoGenerator
     from legato.motion.smooth import check_reach, smoothed
     from legato.report.sheets import check_sheet, contact_sheet, sheet_columns
     from legato.video import write_video
@@ -71,8 +73,11 @@ def inbetween(
     way = parse.parsed_interpolator(interpolator or "flow")
     if levels < 0:
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
-    if checkpoint is None and (text or levels or seed):
-        raise BadArgument("--text, --levels and --seed are for refiners; name one with --checkpoint, or leave them out")
+    if checkpoint is None and (text or levels or seed or (device, dtype) != ("cpu", "float32")):
+        raise BadArgument(
+            "--text, --levels, --seed, --device and --dtype are for refiners; name one with --checkpoint, or leave "
+            "them out"
+        )
     if "%" in out.name and not is_pattern(out):
         raise BadArgument(f"--out is {out}; numbered pictures are PNG files, as frames/%05d.png")
     if not is_pattern(out):
@@ -106,7 +111,7 @@ def inbetween(
     if checkpoint is None:
         frames = between_keys(board, timeline, way, threads=threads)
     else:
-        generator = VideoGenerator.from_pretrained(checkpoint)
+        generator = load_generator(checkpoint, device, dtype)
         frames = refined_between_keys(board, timeline, generator, levels=levels, seed=seed, text=text)
     if smooth:
         stays = board.given(timeline, proposals=checkpoint is None)
@@ -129,6 +134,8 @@ def inbetween(
         "seconds": timeline.seconds.tolist(),
         "keys": [{"seconds": float(k.time), "confidence": k.confidence} for k in board.keys],
         "checkpoint": checkpoint,
+        "device": device,
+        "dtype": dtype,
         "interpolator": None if checkpoint else interpolator or "flow",
         "smooth_seconds": smooth,
         "wall_seconds": took,

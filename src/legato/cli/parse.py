@@ -148,6 +148,20 @@ def parsed_device(text: str) -> "torch.device":
     return device
 
 
+def parsed_dtype(text: str) -> "torch.dtype":
+    """The precision of a model.
+
+    Raises:
+        BadArgument: it is none of the three.
+    """
+    import torch
+
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if text not in types:
+        raise BadArgument(f"--dtype is '{text}'; expected one of {', '.join(types)}")
+    return types[text]
+
+
 def parsed_speed(text: str) -> "SpeedCurve":
     """A speed curve from second 0 on, through points `seconds:speed`, exact as they are written.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from legato.cli import parse
+from legato.cli.load import Device, Dtype, load_generator
 from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.errors import BadArgument, check_at_least, check_finite, check_share
 
@@ -99,6 +100,8 @@ def stream(
     drive_guidance: Annotated[
         float | None, typer.Option(help="Over 1 the drive counts more, for twice the work.")
     ] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     seed: Annotated[int | None, typer.Option(help="Of the noise; 0, or the state's.")] = None,
     out: Annotated[Path, typer.Option(help="A video, playable while it grows; - for standard output.")] = Path(
         "live.mp4"
@@ -112,9 +115,10 @@ def stream(
     """Stream video as it is made: any length, constant memory, exact times."""
     from dataclasses import replace
 
+    import torch
+
     from legato.cli.driver import Driver
     from legato.cli.stream_session import Session
-    from legato.generate.generator import VideoGenerator
     from legato.generate.stream import DRIVEN, UNDRIVEN
     from legato.generate.stream_state import VideoStreamState
     from legato.video.pipe import PIPE_FORMATS
@@ -180,7 +184,7 @@ def stream(
         for option, (said, unsaid) in usual.items():
             if said != unsaid:
                 raise BadArgument(f"{option} is {said}, and there is no drive; give --drive too, or leave it out")
-    generator = VideoGenerator.from_pretrained(checkpoint)
+    generator = load_generator(checkpoint, device, dtype)
     if begun is not None:
         _check_fits(begun, generator, checkpoint)
         if begun.drive is not None and driver is None:
@@ -209,10 +213,13 @@ def stream(
     elif start is None:
         start = running.begin(running.own_reference() if drive is None else None)
     session = Session(state, quiet, count, running.ask.rate)
-    whole = session.run(running.frames(replace(start, notes=notes), count), out, pipe)
+    with torch.inference_mode():
+        whole = session.run(running.frames(replace(start, notes=notes), count), out, pipe)
     told = session.told() | {
         "file": str(out),
         "checkpoint": checkpoint,
+        "device": device,
+        "dtype": dtype,
         "text": running.ask.text,
         "drive": None if drive is None else str(drive),
         "seed": running.ask.seed,
@@ -291,7 +298,8 @@ def _check_fits(begun: "VideoStreamState", generator: "VideoGenerator", checkpoi
     stride_px, model = generator.latents.stride_px, cast(Any, generator.model)
     has = (int(model.channels), generator.height // stride_px, generator.width // stride_px)
     saved = tuple(begun.rolling.latents.shape[2:])
-    if saved != has or tuple(begun.ready.shape[2:]) != (generator.height, generator.width):
+    shown = {tuple(picture.shape[1:]) for picture in begun.ready}
+    if saved != has or shown - {(generator.height, generator.width)}:
         raise BadArgument(
             f"the saved stream is of another checkpoint: its frames are {saved} latents, those of {checkpoint} {has}"
         )

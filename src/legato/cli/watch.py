@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from legato.cli import parse
+from legato.cli.load import Device, Dtype
 from legato.cli.output import check_places, check_spared, tell, write_json
 from legato.cli.progress import progress
 from legato.errors import BadArgument, VideoError
@@ -51,8 +52,8 @@ def watch(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
     seconds: Annotated[str | None, typer.Option(help="Only this span, as 2:5.5, 10: or :3.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1 ...")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
 ) -> None:
     """Encode videos with a vision encoder and recompute only what changed."""
@@ -116,18 +117,14 @@ def load_encoder(
     dtype: str,
 ) -> "ReuseEncoder":
     """The encoder that the options name, with progress bars of the libraries below kept quiet."""
-    import torch
+    place, precision = parse.parsed_device(device), parse.parsed_dtype(dtype)
     from transformers.utils import logging
 
     from legato.reuse import ReuseEncoder
 
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in types:
-        raise BadArgument(f"--dtype is '{dtype}'; expected one of {', '.join(types)}")
-    place = parse.parsed_device(device)
     logging.disable_progress_bar()
     options: dict[str, Any] = {"policy": policy, "audit": audit} | ({"size_px": size_px} if size_px else {})
-    return ReuseEncoder.from_pretrained(model, layer=layer, device=place, dtype=types[dtype], **options)
+    return ReuseEncoder.from_pretrained(model, layer=layer, device=place, dtype=precision, **options)
 
 
 def watch_video(

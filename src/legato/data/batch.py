@@ -9,7 +9,16 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-__all__ = ["NOMINAL_FPS", "NO_LABEL", "ClipBatch", "Source", "nominal_seconds", "pixels_to_signal", "signal_to_pixels"]
+__all__ = [
+    "NOMINAL_FPS",
+    "NO_LABEL",
+    "ClipBatch",
+    "Source",
+    "nominal_seconds",
+    "pixels_to_signal",
+    "signal_to_pictures",
+    "signal_to_pixels",
+]
 
 NO_LABEL = -1
 NOMINAL_FPS = 30.0
@@ -84,4 +93,15 @@ def pixels_to_signal(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape
 
 def signal_to_pixels(signal: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """-1..1 to 0..255, clamped."""
-    return ((signal.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return _in_steps(signal).to(torch.uint8)
+
+
+def signal_to_pictures(signal: Float32[Tensor, "time *shape"]) -> tuple[UInt8[Tensor, "*shape"], ...]:
+    """The same, each picture in memory of its own, the processor's: whoever keeps one keeps no other."""
+    steps = _in_steps(signal)
+    near = steps if steps.is_cpu else steps.to(torch.uint8).cpu()
+    return tuple(picture.to(torch.uint8, copy=True) for picture in near.unbind())
+
+
+def _in_steps(signal: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    return (signal.float() + 1).mul_(127.5).round_().clamp_(0, 255)

@@ -105,16 +105,21 @@ class Appearance:
         still_open = count == 0 and self.sink_frames > 0
         return Kept(given[:, given.shape[1] - count :].clone(), None, none, count, still_open)
 
-    def after(self, kept: Kept, latents: Video, drive: Drive | None, driven: Bool[Tensor, "batch time"]) -> Kept:
+    def after(
+        self, kept: Kept, latents: Video, drive: Drive | None, driven: Bool[Tensor, "batch time"], clean: range
+    ) -> Kept:
         """What is kept after frames have become clean.
 
         Args:
             kept: before; left as it is.
-            latents: of the frames.
+            latents: of all in view.
             drive: theirs, or None.
             driven: which of them have one.
+            clean: places of those that have become clean.
         """
-        for at in range(latents.shape[1]):
+        if not kept.open and not self.keyframes:
+            return kept
+        for at in clean:
             one = slice(at, at + 1)
             if kept.open:
                 kept = _added(kept, latents[:, one], None if drive is None else drive[:, one], driven[:, one])
@@ -127,7 +132,8 @@ class Appearance:
         """Times at which kept frames are shown, before those of the frames that follow them."""
         first = following[:, :1]
         interval = torch.full_like(first, 1 / 24) if following.shape[1] == 1 else following[:, 1:2] - first
-        return torch.addcmul(first - self.gap_seconds, _back(len(kept), following.device), interval)
+        last = first - self.gap_seconds if self.gap_seconds else first
+        return torch.addcmul(last, _back(len(kept), following.device), interval)
 
     def _offered(self, kept: Kept, latent: Video, drive: Drive | None, driven: Tensor) -> Kept:
         """With the frame in the bank if it is far from all; a full one gives up the newer of its two nearest for it."""

@@ -1,7 +1,7 @@
 """What a generator is asked for: times, conditions, given frames, guidance."""
 
-import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -75,12 +75,12 @@ class Ask:
         for clip, times in enumerate(self.seconds.tolist()):
             if not all(map(math.isfinite, times)):
                 raise BadArgument("a frame's time is no number; times are finite seconds that rise")
-            for at, (before, after) in enumerate(itertools.pairwise(times), 1):
-                if not before < after:
-                    raise BadArgument(
-                        f"the time of frame {at} of clip {clip} is {after:g} s and does not come after that of frame "
-                        f"{at - 1}, {before:g} s; times have to rise"
-                    )
+            if not all(map(operator.lt, times, times[1:])):
+                at = next(at for at in range(1, len(times)) if not times[at - 1] < times[at])
+                raise BadArgument(
+                    f"the time of frame {at} of clip {clip} is {times[at]:g} s and does not come after that of frame "
+                    f"{at - 1}, {times[at - 1]:g} s; times have to rise"
+                )
         if (self.given is None) != (self.known is None):
             raise BadArgument("frames are given without saying which, or the other way round: pass given and known")
         clips, frames = self.seconds.shape

@@ -106,16 +106,18 @@ class DiffusersDenoiser(nn.Module):
         levels = noise if noise.ndim == 2 else noise[:, None].expand(b, t)
         if self.noise == "sample":
             levels = levels.amax(1, keepdim=True).expand(b, t)
+        given_as, x = x.dtype, x.to(self.network.dtype)
         tokens, counts = self._told(text, b, x)
         if self.kind == "ltx":
-            return self._ltx(x, seconds, levels, tokens, counts)
+            return self._ltx(x, seconds, levels, tokens, counts).to(given_as)
         if self.kind == "wan":
             seconds = seconds - seconds[:, :1]  # a distance is all that turns tell
         places = _positions.set((seconds * self.rate).to(x.device))
         try:
-            return self._wan(x, levels, tokens) if self.kind == "wan" else self._motion(x, levels, tokens)
+            said = self._wan(x, levels, tokens) if self.kind == "wan" else self._motion(x, levels, tokens)
         finally:
             _positions.reset(places)
+        return said.to(given_as)
 
     # --- parts
 
@@ -133,9 +135,9 @@ class DiffusersDenoiser(nn.Module):
     def _ltx(self, x: Video, seconds: Tensor, levels: Tensor, tokens: Tensor, counts: Tensor) -> Video:
         b, t, _, height, width = x.shape
         sequence = x.permute(0, 1, 3, 4, 2).reshape(b, t * height * width, -1)
-        when = (seconds - seconds[:, :1]).to(x)[:, :, None, None].expand(b, t, height, width)
-        down = 32 * torch.arange(height).to(x)[:, None].expand(b, t, height, width)
-        across = 32 * torch.arange(width).to(x).expand(b, t, height, width)
+        when = (seconds - seconds[:, :1]).to(levels)[:, :, None, None].expand(b, t, height, width)
+        down = 32 * torch.arange(height).to(levels)[:, None].expand(b, t, height, width)
+        across = 32 * torch.arange(width).to(levels).expand(b, t, height, width)
         places = torch.stack([when, down, across], 1).flatten(2)
         times = 1000 * levels.repeat_interleave(height * width, 1)
         said: Tensor = self.network(sequence, tokens, times, counts.to(x), video_coords=places, return_dict=False)[0]

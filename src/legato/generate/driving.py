@@ -30,15 +30,15 @@ class DriveState:
         calibration: scale and shift that its pictures are moved by; None where they are taken as they are.
     """
 
-    pictures: Float32[Tensor, "kept channels height width"]
-    seconds: Float64[Tensor, " kept"]
+    pictures: tuple[Picture, ...]
+    seconds: tuple[float, ...]
     ended: bool = False
     calibration: tuple[float, float, float] | None = None
 
     @property
     def end_seconds(self) -> float | None:
         """When the last picture was, once it is known to be the last."""
-        return float(self.seconds[-1]) if self.ended else None
+        return self.seconds[-1] if self.ended else None
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "DriveState":
@@ -50,7 +50,12 @@ class DriveState:
         if set(values) != {f.name for f in fields(cls)}:
             raise BadArgument(f"not the state of a drive; it holds {', '.join(sorted(values))}")
         moved = values["calibration"]
-        return cls(**values | {"calibration": None if moved is None else tuple(moved)})
+        return cls(
+            tuple(values["pictures"]),
+            tuple(values["seconds"]),
+            values["ended"],
+            None if moved is None else tuple(moved),
+        )
 
 
 class Drive:
@@ -114,7 +119,7 @@ class Drive:
         if not state.ended:
             return state
         if self._patience is None:
-            self._ahead = self._next(list(zip(state.seconds.tolist(), state.pictures, strict=True)), None)
+            self._ahead = self._next(list(zip(state.seconds, state.pictures, strict=True)), None)
         return replace(state, ended=self._patience is None and self._ahead is None)
 
     def at(
@@ -131,7 +136,7 @@ class Drive:
         Raises:
             BadArgument: there is no picture at all, or their times do not rise, or their shapes change.
         """
-        kept = self._bridge() if state is None else list(zip(state.seconds.tolist(), state.pictures, strict=True))
+        kept = self._bridge() if state is None else list(zip(state.seconds, state.pictures, strict=True))
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
         until = self._until(seconds)
@@ -155,10 +160,8 @@ class Drive:
             if not kept:
                 raise BadArgument("the driver has no picture; expected one at least")
             shown.append(self._between(kept, wanted))
-        places, pictures = zip(*kept, strict=True)
-        times = torch.tensor(places, dtype=torch.float64)
-        calibration = None if moved is None else moved.values
-        return torch.stack(shown), DriveState(torch.stack(pictures), times, ended, calibration)
+        own, times = tuple(picture.clone() for _, picture in kept), tuple(at for at, _ in kept)
+        return torch.stack(shown), DriveState(own, times, ended, None if moved is None else moved.values)
 
     def _until(self, seconds: Float64[Tensor, " time"]) -> float | None:
         """Up to when pictures of these times are waited for; of a driver that has stalled while those before last."""

@@ -76,8 +76,15 @@ class VideoGenerator:
     trained: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, *, device: str | torch.device = "cpu") -> "VideoGenerator":
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "VideoGenerator":
         """Load a bundled generator by name, one from a folder, or one from the hub.
+
+        Args:
+            name_or_path: which.
+            device: where it runs.
+            dtype: of its weights and of what goes through them; frames, noise and steps are float32 whatever it is.
 
         Raises:
             ModelNotFound: there is none.
@@ -100,7 +107,7 @@ class VideoGenerator:
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise BadArgument(f"{folder} is not a generator that this legato can read: {error}") from error
         load_weights(model, folder / "model.safetensors")
-        return cls(model=model.to(device).eval(), objective=objective, latents=latents.to(device), **rest)
+        return cls(model.to(device, dtype).eval(), objective, latents=latents.to(device, dtype), **rest)
 
     def save_pretrained(self, folder: Path, *, half: bool = True, weights: dict[str, Tensor] | None = None) -> None:
         """Write the generator to a folder, complete or not at all.
@@ -166,14 +173,15 @@ class VideoGenerator:
         if isinstance(self.objective, Refinement) and not isinstance(self.latents, Pixels):
             sure = kept.to(shown) if pixels.proposed is None else pixels.proposed.to(shown).where(~kept, 1.0)
             evidence, seconds = ~sure.isnan() & (kept | (sure > 0)), pixels.seconds.to(device)
-            filled = filled_linearly(shown, seconds, evidence)
-            # Frame by frame they are encoded already.
-            encoded = ask.given if self.latents.stride_frames == 1 else self.latents.encode(filled)
+            pictures, encoded = shown, ask.given
+            if self.latents.stride_frames > 1:  # latents of single frames are there already
+                pictures = filled_linearly(shown, seconds, evidence)
+                encoded = self.latents.encode(pictures)
             assert encoded is not None
             again = self.latents.decode_where(encoded, evidence)
             # Detail of proposals, as far as they count.
-            filled = torch.lerp(again, filled, framewise(sure.nan_to_num()))
-            made = with_detail(made, filled, again, seconds, evidence, ~kept)
+            pictures = torch.lerp(again, pictures, framewise(sure.nan_to_num()))
+            made = with_detail(made, pictures, again, seconds, evidence, ~kept)
         return torch.where(framewise(kept), shown, made)
 
     def within_latents(self, ask: Ask) -> Ask:
@@ -211,9 +219,14 @@ class VideoGenerator:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is: where its first weights are, which its modules say faster than their `parameters()`."""
-        weights = (weight for part in self.model.modules() for weight in part._parameters.values())
-        return next(weight.device for weight in weights if weight is not None)
+        """Where the model is."""
+        return self._weights.device
+
+    @property
+    def _weights(self) -> Tensor:
+        """The model's first, which tell its device and precision; its own are found sooner than those of its parts."""
+        own = next(iter(self.model._parameters.values()), None)
+        return next(self.model.parameters()) if own is None else own
 
     def denoiser(self, ask: Ask, read: TextTokens | None = None) -> Any:
         """The model with all conditions of an ask filled in, guidance included: of noisy frames and levels alone.
@@ -222,12 +235,15 @@ class VideoGenerator:
             ask: what.
             read: its texts, as `read` gave them; they are read here by default.
         """
-        device = self.device
+        weights = self._weights
+        device, dtype = weights.device, weights.dtype
         by_sample = getattr(self.model, "noise", "frame") == "sample"  # all frames but given ones have one level
         by = self._left_out(ask)
         conditions: dict[str, Any] = {name: rows.to(device) for name, rows in told_rows(ask, by).items()}
         if isinstance(self.objective, Refinement) and ask.given is not None and ask.known is not None:
             conditions["drive"] = _times(keyframe_content(ask.given, ask.known).to(device), 1 + len(by))
+        if "drive" in conditions:
+            conditions["drive"] = conditions["drive"].to(dtype)
         read = self.read(ask) if read is None else read
         if read is not None:
             conditions["text"] = read.at(told_texts(ask, by))
@@ -248,7 +264,8 @@ class VideoGenerator:
             if not self.objective.hidden:
                 noise = torch.cat([levels for _, levels in seen])
                 told["noise"] = noise.amax(1) if by_sample else noise
-            return guided(self.model(torch.cat([x for x, _ in seen]), **told, **conditions), by)
+            said = self.model(torch.cat([x for x, _ in seen]).to(dtype), **told, **conditions)
+            return guided(said.to(x.dtype), by)
 
         return denoise
 
@@ -269,7 +286,8 @@ class VideoGenerator:
         """By how much seconds are guided: what the ask says, or the objective where the model can be."""
         if ask.seconds_guidance is not None:
             return ask.seconds_guidance
-        return getattr(self.objective, "seconds_guidance", 1.0) if self._knows_unknown_rates else 1.0
+        usual = getattr(self.objective, "seconds_guidance", 1.0)
+        return usual if usual != 1 and self._knows_unknown_rates else 1.0
 
     @property
     def _knows_unknown_rates(self) -> bool:

@@ -56,6 +56,8 @@ def told_rows(ask: Ask, without: Collection[str]) -> dict[str, Tensor]:
     if ask.drive is not None:
         all_frames = torch.ones(ask.seconds.shape, dtype=torch.bool) if "drive" in without else None
         told |= {"drive": ask.drive, "drive_known": all_frames if ask.drive_known is None else ask.drive_known}
+    if not without:
+        return {name: rows for name, rows in told.items() if rows is not None}
     blank = {("words", "labels"): -1, ("drive", "drive_known"): 0, ("given", "known"): 0, ("seconds", "rate_known"): 0}
 
     def versions(name: str, rows: Tensor) -> Tensor:

@@ -83,8 +83,8 @@ class Latents(ABC):
         """
         return self.decode(latents), None
 
-    def to(self, device: torch.device | str) -> "Latents":
-        """The same on a device."""
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Latents":
+        """The same on a device, with weights of a precision; what goes in and comes out keeps its own."""
         return self
 
     def latent_frames(self, frames: int) -> int:
@@ -191,14 +191,14 @@ class TinyAutoencoder(nn.Module, Latents, PyTorchModelHubMixin, library_name="le
         """See `Latents`."""
         b, t = frames.shape[:2]
         _check_size(frames, self.stride_px)
-        raw = torch.tanh(self.encoder(frames.flatten(0, 1)) / 3) * 3 / self.scale[:, None, None]
-        return raw.unflatten(0, (b, t))
+        raw = torch.tanh(self.encoder(frames.flatten(0, 1).to(self.scale.dtype)) / 3) * 3 / self.scale[:, None, None]
+        return raw.unflatten(0, (b, t)).to(frames.dtype)
 
     def decode(self, latents: Latent) -> Video:
         """See `Latents`."""
         b, t = latents.shape[:2]
-        frames: Tensor = self.decoder(latents.flatten(0, 1) * self.scale[:, None, None])
-        return frames.unflatten(0, (b, t))
+        frames: Tensor = self.decoder(latents.flatten(0, 1).to(self.scale.dtype) * self.scale[:, None, None])
+        return frames.unflatten(0, (b, t)).to(latents.dtype)
 
 
 class DiffusersLatents(Latents):
@@ -246,21 +246,23 @@ class DiffusersLatents(Latents):
         except (OSError, KeyError, AttributeError) as error:
             raise ModelNotFound(f"no VAE of diffusers at '{name_or_path}': {error}") from error
 
-    def to(self, device: torch.device | str) -> "DiffusersLatents":
-        """The same on a device."""
-        self.vae.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "DiffusersLatents":
+        """See `Latents`."""
+        self.vae.to(device, dtype)
         return self
 
     def encode(self, frames: Video) -> Latent:
         """See `Latents`; the mean of the posterior."""
         _check_size(frames, self.stride_px)
         self.latent_frames(frames.shape[1])
+        shown = frames.to(self._dtype)
         with torch.no_grad():
             if self.video:
-                raw = self.vae.encode(frames.transpose(1, 2)).latent_dist.mode()  # type: ignore[operator]
+                raw = self.vae.encode(shown.transpose(1, 2)).latent_dist.mode()  # type: ignore[operator]
             else:
-                flat = self.vae.encode(frames.flatten(0, 1)).latent_dist.mode()  # type: ignore[operator]
+                flat = self.vae.encode(shown.flatten(0, 1)).latent_dist.mode()  # type: ignore[operator]
                 raw = flat.unflatten(0, frames.shape[:2]).transpose(1, 2)
+        raw = raw.to(frames.dtype)
         return ((raw - self._mean.to(raw)) / self._std.to(raw)).transpose(1, 2)
 
     def decode(self, latents: Latent) -> Video:
@@ -270,9 +272,9 @@ class DiffusersLatents(Latents):
             if self.video:
                 told = {"temb": raw.new_zeros(len(raw))} if self._told_noise else {}  # latents are clean
                 frames: Tensor = self.vae.decode(raw, **told).sample.transpose(1, 2)  # type: ignore[operator]
-                return frames
+                return frames.to(latents.dtype)
             flat: Tensor = self.vae.decode(raw.transpose(1, 2).flatten(0, 1)).sample  # type: ignore[operator]
-        return flat.unflatten(0, latents.shape[:2])
+        return flat.unflatten(0, latents.shape[:2]).to(latents.dtype)
 
     def decode_next(self, latents: Latent, state: DecoderState | None = None) -> tuple[Video, DecoderState | None]:
         """See `Latents`; what is kept are the caches of the VAE's convolutions."""
@@ -282,12 +284,19 @@ class DiffusersLatents(Latents):
             made, state = PiecewiseDecoder.of(self.vae)(self.vae, self._raw(latents), state)
         height, width = (side * self.stride_px for side in latents.shape[-2:])
         none = latents.new_zeros(len(latents), 0, 3, height, width)
-        return torch.cat([none, *(frames.transpose(1, 2) for frames in made)], 1), state
+        return torch.cat([none, *(frames.transpose(1, 2).to(none.dtype) for frames in made)], 1), state
 
     def _raw(self, latents: Latent) -> Float[Tensor, "batch channels latent_time rows columns"]:
         """Latents as the VAE has them."""
         raw = latents.transpose(1, 2)
-        return raw * self._std.to(raw) + self._mean.to(raw)
+        return (raw * self._std.to(raw) + self._mean.to(raw)).to(self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the VAE, but for modules that stay in float32."""
+        vae: Any = self.vae
+        dtype: torch.dtype = vae.dtype
+        return dtype
 
     def _strides(self) -> tuple[int, int]:
         """How much it shrinks, as it says itself, or from its blocks."""

@@ -36,6 +36,7 @@ __all__ = [
 
 Video = Float[Tensor, "batch time channels height width"]
 Noise = Float[Tensor, "batch time"]
+Stride = Float[Tensor, "batch time 1 1 1"]
 Seconds = Float64[Tensor, "batch time"]
 Peers = Float[Tensor, "peers time channels height width"]
 Say = Callable[[Video, dict[str, Tensor]], Video]
@@ -248,11 +249,17 @@ class FlowMatching(NoiseObjective):
         level = framewise(noise)
         return torch.where(level > 0, (x - output) / level.clamp_min(1e-3), 0.0)
 
-    def stepped(self, output: Video, x: Video, before: Noise, after: Noise) -> Video:
-        """x + (after - before) dx/ds, frame by frame: a step to lower levels, in few operations."""
+    def stride(self, before: Noise, after: Noise) -> Stride:
+        """How far a step to lower levels goes, frame by frame; for `stepped`."""
         if self.prediction == "velocity":
-            return x + framewise(after - before) * output
-        return torch.lerp(x, output.to(x.dtype), framewise((before - after) / before.clamp_min(1e-3)))
+            return framewise(after - before)
+        return framewise((before - after) / before.clamp_min(1e-3))
+
+    def stepped(self, output: Video, x: Video, stride: Stride) -> Video:
+        """x + (after - before) dx/ds, the step of a stride, in few operations."""
+        if self.prediction == "velocity":
+            return x + stride * output
+        return torch.lerp(x, output.to(x.dtype), stride)
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ class DecoderState:
         """Memory of its tensors."""
         return sum(tensor.untyped_storage().nbytes() for tensor in _tensors([self.waiting, self.caches]))
 
-    def to(self, device: str | torch.device) -> "DecoderState":
-        """The same on a device."""
-        return DecoderState(self.waiting.to(device), _moved(self.caches, device))
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> "DecoderState":
+        """The same on a device, and in a precision."""
+        return DecoderState(self.waiting.to(device, dtype), _moved(self.caches, device, dtype))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class PiecewiseDecoder:
         self, vae: nn.Module, latents: Latent, state: DecoderState | None
     ) -> tuple[list[Frames], DecoderState]:
         """Pieces that are whole with the latents that follow those before, as frames, and what is kept."""
-        state = state or DecoderState(latents[:, :, :0])
+        state = DecoderState(latents[:, :, :0]) if state is None else state.to(latents.device, latents.dtype)
         coming, caches, made = torch.cat([state.waiting, latents], 2), state.caches, []
         while coming.shape[2] >= (piece := self.first if caches is None else self.following):
             frames, caches = self.decode(vae, coming[:, :, :piece], caches)
@@ -119,12 +119,12 @@ DECODERS: dict[str, PiecewiseDecoder] = {
 }
 
 
-def _moved(kept: Any, device: str | torch.device) -> Any:
+def _moved(kept: Any, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     if isinstance(kept, dict):
-        return {key: _moved(value, device) for key, value in kept.items()}
+        return {key: _moved(value, device, dtype) for key, value in kept.items()}
     if isinstance(kept, list):
-        return [_moved(value, device) for value in kept]
-    return kept.to(device) if isinstance(kept, Tensor) else kept
+        return [_moved(value, device, dtype) for value in kept]
+    return kept.to(device, dtype) if isinstance(kept, Tensor) else kept
 
 
 def _tensors(kept: Any) -> Iterator[Tensor]:

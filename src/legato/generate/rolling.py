@@ -7,7 +7,7 @@ first ticks, so nothing is made that is not shown, and no window is cut off from
 
 import itertools
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -23,11 +23,12 @@ from legato.generate.objectives import FlowMatching
 from legato.generate.samplers import Denoiser, Euler, flow_step, noise_at
 from legato.generate.saved import load_values, save_values
 
-__all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View"]
+__all__ = ["RollingState", "RollingWindow", "Telling", "Tick", "View", "inferring"]
 
 Video = Float[Tensor, "batch time channels height width"]
 Seconds = Float64[Tensor, "batch time"]
 Times = Float64[Tensor, "batch shown"]
+Levels = Float[Tensor, "batch time"]
 Drive = Float[Tensor, "batch time drive_channels drive_height drive_width"]
 
 
@@ -285,7 +286,7 @@ class RollingWindow:
             BadArgument: the window has another number of frames, or times that do not rise.
             StateMismatch: the state was made by another rolling window.
         """
-        with nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
+        with inferring():
             return self._ticked(state, seconds, telling, objective, drive)
 
     def _ticked(
@@ -294,32 +295,40 @@ class RollingWindow:
         self._check(state, seconds)
         device, queued, kept = state.latents.device, min(state.ticks + 1, self.windows), len(state.kept)
         seconds = seconds.to(device)
-        times = torch.cat([state.seconds, seconds], 1)
+        times = self._times(state, seconds)
         view = self._view(state, seconds, times, None if drive is None else drive.to(device))
         denoiser, x = telling(view), view.latents
-        levels = _levels(self, len(seconds), kept + state.context, queued, device)
-        for number, (before, after) in enumerate(itertools.pairwise(levels), state.ticks * self.steps + 1):
-            fresh = self._fresh(state, times, number).to(x) if self.fresh_above < 1 else None
-            x = flow_step(objective, denoiser, x, before, after, fresh, self.fresh_above)
+        steps = _steps(self, objective, len(seconds), kept + state.context, queued, device)
+        for number, (before, after, stride) in enumerate(steps, state.ticks * self.steps + 1):
+            if self.fresh_above < 1:
+                fresh = self._fresh(state, times, number).to(x)
+                x = flow_step(objective, denoiser, x, before, after, fresh, self.fresh_above)
+            else:
+                x = objective.stepped(denoiser(x, before), x, stride)
         end = state.context
         if queued == self.windows:
             end += self.frames_per_window
         begin = max(0, end - self.context_frames) if end > state.context else 0
         left, made = slice(kept + begin, None), slice(kept + state.context, kept + end)
-        pictures, latents = view.drive, x[:, made].clone()
+        latents = x[:, made].clone()
         new = RollingState(
             x[:, left],
-            times[:, begin:],
+            times[:, left],
             end - begin,
-            None if pictures is None else pictures[:, left],
+            None if view.drive is None else view.drive[:, left],
             view.driven[:, left],
-            self.appearance.after(
-                state.kept, latents, None if pictures is None else pictures[:, made], view.driven[:, made]
-            ),
+            self.appearance.after(state.kept, x, view.drive, view.driven, range(kept + state.context, kept + end)),
             state.seeds,
             state.ticks + 1,
         )
-        return Tick(new, latents, times[:, state.context : end].clone())
+        return Tick(new, latents, times[:, made].clone())
+
+    def _times(self, state: RollingState, seconds: Seconds) -> Times:
+        """Of all in view: when what is kept is shown, then the stream's own."""
+        if not len(state.kept):
+            return torch.cat([state.seconds, seconds], 1)
+        following = state.seconds if state.seconds.shape[1] > 1 else torch.cat([state.seconds, seconds], 1)
+        return torch.cat([self.appearance.seconds(state.kept, following), state.seconds, seconds], 1)
 
     def _view(self, state: RollingState, seconds: Seconds, times: Times, drive: Drive | None) -> View:
         """What is kept, then the context, the queue, and a window of noise; seconds from the first of them."""
@@ -327,8 +336,6 @@ class RollingWindow:
         shape = (state.latents.shape[2], state.latents.shape[3], state.latents.shape[4])
         noise = noise_at(seconds, shape, state.seeds).to(seconds.device)
         latents = torch.cat([kept.latents, state.latents, noise], 1)
-        if len(kept):
-            times = torch.cat([self.appearance.seconds(kept, times), times], 1)
         pushed = _first(batch, 0 if drive is None else length, length, seconds.device)
         driven = torch.cat([kept.driven, state.driven, pushed], 1)
         known = _first(batch, len(kept) + state.context, latents.shape[1], seconds.device)
@@ -340,7 +347,7 @@ class RollingWindow:
     ) -> Float[Tensor, "batch view channels height width"]:
         """Noise of all frames in view for a step, by its number; those kept need none."""
         channels, height, width = state.latents.shape[2:]
-        noise = noise_at(times, (channels, height, width), state.seeds, number)
+        noise = noise_at(times[:, len(state.kept) :], (channels, height, width), state.seeds, number)
         return torch.cat([torch.zeros(len(times), len(state.kept), channels, height, width), noise], 1)
 
     def _check(self, state: RollingState, seconds: Tensor) -> None:
@@ -357,15 +364,21 @@ class RollingWindow:
                 raise BadArgument(f"times of pushed frames, {pushed}, do not rise from those before them")
 
 
+def inferring() -> AbstractContextManager[Any]:
+    """Inference mode, unless it is on already: to turn it on right after a model's call takes a while."""
+    return nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode()
+
+
 @lru_cache(maxsize=64)
-def _levels(
-    window: RollingWindow, batch: int, clean: int, queued: int, device: torch.device
-) -> tuple[Float[Tensor, "batch time"], ...]:
-    """Level of each frame in view, before a tick's first step and after every step; not to be written to."""
+def _steps(
+    window: RollingWindow, objective: FlowMatching, batch: int, clean: int, queued: int, device: torch.device
+) -> tuple[tuple[Levels, Levels, Float[Tensor, "batch time 1 1 1"]], ...]:
+    """Of each step of a tick: levels of all in view before and after it, and its stride; not to be written to."""
     schedules, ages = window.frame_schedules, reversed(range(queued))
     begins = [(frame, age * window.steps) for age in ages for frame in schedules]
     rows = [[frame[begin + step] for frame, begin in begins] for step in range(window.steps + 1)]
-    return tuple(torch.tensor([[0.0] * clean + row], device=device).expand(batch, -1) for row in rows)
+    levels = [torch.tensor([[0.0] * clean + row], device=device).expand(batch, -1) for row in rows]
+    return tuple((before, after, objective.stride(before, after)) for before, after in itertools.pairwise(levels))
 
 
 def _level_at(schedule: Sequence[float], place: float) -> float:

@@ -131,7 +131,7 @@ def flow_step(
     """
     output = denoiser(x, before)
     if fresh is None:
-        return objective.stepped(output, x, before, after)
+        return objective.stepped(output, x, objective.stride(before, after))
     velocity = objective.velocity(output, x, before)
     clean, noise = x - framewise(before) * velocity, x + framewise(1 - before) * velocity
     ratio = after * (1 - before) / (before * (1 - after)).clamp_min(1e-6)

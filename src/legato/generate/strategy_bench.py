@@ -64,6 +64,7 @@ class BenchAsk:
         seed: of the noise.
         memory_limit_bytes: of the process, weights and libraries included; none for 0.
         device: to run on.
+        dtype: of the weights, by name.
         threads: of the processor.
     """
 
@@ -78,6 +79,7 @@ class BenchAsk:
     seed: int = 0
     memory_limit_bytes: int = 0
     device: str = "cpu"
+    dtype: str = "float32"
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -125,7 +127,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
     hand_positions(puppet.render([0.0], 64, 64))  # OpenCV's matrix product takes memory once, and dies if refused it
     with Watch(ask.memory_limit_bytes, tell) as watch, torch.inference_mode():
         watch.begin("loading")
-        generator = VideoGenerator.from_pretrained(ask.checkpoint, device=ask.device)
+        generator = VideoGenerator.from_pretrained(ask.checkpoint, device=ask.device, dtype=getattr(torch, ask.dtype))
         driven = ask.driven and bool(getattr(generator.model, "drive_channels", 0))
         text = SENTENCE if getattr(generator.model, "text", None) is not None else None
         told = StreamAsk(

@@ -21,7 +21,7 @@ from legato.generate.saved import load_values, save_values
 
 __all__ = ["StreamAsk", "VideoStreamState"]
 
-SAVED_AS = "legato stream 3"
+SAVED_AS = "legato stream 4"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class VideoStreamState:
     rolling: RollingState
     drive: DriveState | None
     decoder: DecoderState | None
-    ready: UInt8[Tensor, "ready 3 height width"]
+    ready: tuple[UInt8[Tensor, "3 height width"], ...]
     unseen: int
     given: int
     bridge: int
@@ -133,7 +133,7 @@ class VideoStreamState:
     @property
     def nbytes(self) -> int:
         """Memory of its tensors."""
-        kept = [self.ready] + ([] if self.drive is None else [self.drive.pictures, self.drive.seconds])
+        kept = self.ready if self.drive is None else (*self.ready, *self.drive.pictures)
         decoder = 0 if self.decoder is None else self.decoder.nbytes
         return self.rolling.nbytes + decoder + sum(tensor.untyped_storage().nbytes() for tensor in kept)
 
@@ -157,7 +157,7 @@ class VideoStreamState:
             "rolling": self.rolling.to("cpu").values,
             "drive": None if self.drive is None else dict(vars(self.drive)),
             "decoder": None if self.decoder is None else dict(vars(self.decoder.to("cpu"))),
-            "ready": self.ready.clone(),
+            "ready": self.ready,
             "unseen": self.unseen,
             "given": self.given,
             "bridge": self.bridge,

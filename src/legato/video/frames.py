@@ -34,7 +34,8 @@ class Frame:
     key: bool = False
 
     def __post_init__(self) -> None:
-        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 3 or self.pixels.shape[0] != 3:
+        shape = self.pixels.shape
+        if self.pixels.dtype != torch.uint8 or len(shape) != 3 or shape[0] != 3:
             raise BadArgument(
                 f"pixels are {self.pixels.dtype} {tuple(self.pixels.shape)}; expected uint8 (3, height, width)"
             )
