@@ -99,7 +99,7 @@ def modulated(
     shift: Float[Tensor, "batch time channels"],
     scale: Float[Tensor, "batch time channels"],
 ) -> Float[Tensor, "batch time patches channels"]:
-    """Layer norm whose scale and shift a condition gives, frame by frame (Peebles and Xie 2023, adaLN), and the type."""
+    """Layer norm whose scale, shift and type a condition gives, frame by frame (Peebles and Xie 2023, adaLN)."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6).to(scale.dtype) * (1 + scale[:, :, None]) + shift[:, :, None]
 
 
