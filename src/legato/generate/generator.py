@@ -179,10 +179,11 @@ class VideoGenerator:
                 encoded = self.latents.encode(pictures)
             assert encoded is not None
             again = self.latents.decode_where(encoded, evidence)
-            # Detail of proposals, as far as they count.
-            pictures = torch.lerp(again, pictures, framewise(sure.nan_to_num()))
+            if pixels.proposed is not None:  # detail of proposals, as far as they count
+                pictures = torch.lerp(again, pictures, framewise(sure.nan_to_num()))
             made = with_detail(made, pictures, again, seconds, evidence, ~kept)
-        return torch.where(framewise(kept), shown, made)
+        made[kept] = shown[kept]
+        return made
 
     def within_latents(self, ask: Ask) -> Ask:
         """The ask with latent frames, their times, and given frames encoded.
@@ -206,8 +207,9 @@ class VideoGenerator:
             least[:, group] = torch.minimum(least[:, group], sure[:, frame])  # NaN where a frame is missing
         known = least == 1
         proposed = None if ask.proposed is None else torch.where(known, torch.nan, least)
-        there = (~sure.isnan()).to(device)
-        shown = torch.where(framewise(there), ask.given.to(device), 0.0)
+        there, shown = (~sure.isnan()).to(device), ask.given.to(device)
+        if self.latents.stride_frames > 1 or not bool(there.any()):  # what is not there is encoded too
+            shown = torch.where(framewise(there), shown, 0.0)
         encoded = self.latents.encode_where(shown, there)
         return replace(ask, seconds=seconds, given=encoded, known=known.to(device), proposed=proposed, **led)
 
