@@ -49,15 +49,15 @@ def test_never_more_than_depth_items_are_ahead(depth):
 
 
 def test_work_on_both_sides_overlaps():
+    begun = [threading.Event() for _ in range(10)]
+
     def items():
-        for i in range(10):
-            time.sleep(0.03)
+        for i, event in enumerate(begun):
+            event.set()
             yield i
 
-    start = time.monotonic()
-    for _ in prefetched(items()):
-        time.sleep(0.03)
-    assert time.monotonic() - start < 0.5  # 0.33 s together, 0.6 s one after the other
+    for i in prefetched(items()):
+        assert all(event.wait(10) for event in begun[: i + 2])  # the next one is made while this one is used
 
 
 def test_an_exception_comes_in_its_place():
