@@ -186,19 +186,20 @@ class TinyAutoencoder(nn.Module, Latents, PyTorchModelHubMixin, library_name="le
         out = [nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], values, 3, padding=1)]
         self.decoder = nn.Sequential(*up, *out, nn.PixelShuffle(patch_px))
         self.register_buffer("scale", torch.ones(channels))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # as convolutions on CPUs like it best
 
     def encode(self, frames: Video) -> Latent:
         """See `Latents`."""
         b, t = frames.shape[:2]
         _check_size(frames, self.stride_px)
         raw = torch.tanh(self.encoder(frames.flatten(0, 1).to(self.scale.dtype)) / 3) * 3 / self.scale[:, None, None]
-        return raw.unflatten(0, (b, t)).to(frames.dtype)
+        return raw.contiguous().unflatten(0, (b, t)).to(frames.dtype)
 
     def decode(self, latents: Latent) -> Video:
         """See `Latents`."""
         b, t = latents.shape[:2]
         frames: Tensor = self.decoder(latents.flatten(0, 1).to(self.scale.dtype) * self.scale[:, None, None])
-        return frames.unflatten(0, (b, t)).to(latents.dtype)
+        return frames.contiguous().unflatten(0, (b, t)).to(latents.dtype)
 
 
 class DiffusersLatents(Latents):
