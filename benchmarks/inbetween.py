@@ -47,11 +47,17 @@ class Way:
     checkpoint: str
     levels: int = 0
     steps: int = 0
+    dtype: str = "float32"
 
     def __str__(self) -> str:
         name = Path(self.checkpoint)
         told = name.parent.name if name.name == "final" else name.name
-        return told + f", {self.levels} levels" * bool(self.levels) + f", {self.steps} steps" * bool(self.steps)
+        told += f", {self.levels} levels" * bool(self.levels) + f", {self.steps} steps" * bool(self.steps)
+        return told + f", {self.dtype}" * (self.dtype != "float32")
+
+    @property
+    def weights(self) -> tuple[str, str]:
+        return self.checkpoint, self.dtype
 
     def generator(self, loaded: VideoGenerator) -> VideoGenerator:
         if not self.levels:
@@ -163,6 +169,7 @@ def main() -> None:
     parser.add_argument("--student", help="asked for one step, and held against the first checkpoint")
     parser.add_argument("--levels", type=int, nargs="*", default=[0], help="0 is the checkpoint's own number")
     parser.add_argument("--steps", type=int, nargs="*", default=[0, 1], help="0 is one for each level")
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16", "float16"), default=["float32"])
     parser.add_argument("--text", action=argparse.BooleanOptionalAction, default=True, help="tell what is signed")
     parser.add_argument("--quick", action="store_true", help="8 clips a case instead of 32")
     parser.add_argument("--json", type=Path)
@@ -172,21 +179,24 @@ def main() -> None:
     ways = [Way(name, levels) for name in args.checkpoint for levels in args.levels]
     ways += [Way(name, steps=steps) for name in args.checkpoint for steps in args.steps]
     ways += [Way(args.student, steps=1)] if args.student else []
-    ways = list(dict.fromkeys(ways))
-    loaded = {name: VideoGenerator.from_pretrained(name) for name in {way.checkpoint for way in ways}}
+    ways = [replace(way, dtype=dtype) for dtype in args.dtype for way in dict.fromkeys(ways)]
+    loaded = {
+        (name, dtype): VideoGenerator.from_pretrained(name, dtype=getattr(torch, dtype))
+        for name, dtype in {way.weights for way in ways}
+    }
     rows: list[dict[str, Any]] = []
     spent: dict[str, list[float]] = {str(way): [] for way in ways}
     called: dict[str, list[float]] = {str(way): [] for way in ways}
-    calls = {name: timed_calls(made.model) for name, made in loaded.items()}
+    calls = {weights: timed_calls(made.model) for weights, made in loaded.items()}
     for case in cases(count):
         linear = signal_to_pixels(filled_linearly(pixels_to_signal(case.pixels), case.seconds, case.known))
         row: dict[str, Any] = {"case": case.name, "linear": psnr(linear, case), "flow": psnr(flowed(case), case)}
         for way in ways:
-            calls[way.checkpoint].clear()
+            calls[way.weights].clear()
             begun = time.process_time()
-            made = refined(case, way.generator(loaded[way.checkpoint]), way.steps, told=args.text)
+            made = refined(case, way.generator(loaded[way.weights]), way.steps, told=args.text)
             spent[str(way)].append((time.process_time() - begun) / count)
-            called[str(way)].append(sum(calls[way.checkpoint]) / count)
+            called[str(way)].append(sum(calls[way.weights]) / count)
             row[str(way)] = psnr(made, case)
         rows.append(row)
         told = (f"{name} {statistics.fmean(found):.2f}" for name, found in row.items() if name != "case")
@@ -200,7 +210,7 @@ def main() -> None:
     Console(width=max(100, 22 * len(names))).print(table)
     gains = {name: {other: gain(rows, name, other) for other in ("linear", "flow", str(ways[0]))} for name in spent}
     for way in ways:
-        mode = getattr(loaded[way.checkpoint].objective, "mode", "none")
+        mode = getattr(loaded[way.weights].objective, "mode", "none")
         over = "; ".join(f"{m:+.2f} +- {s:.2f} over {o}, least {w:+.2f}" for o, (m, s, w) in gains[str(way)].items())
         times = []
         for what, each in (("a clip", spent), ("of it in the model", called)):
@@ -211,7 +221,7 @@ def main() -> None:
         args.json,
         {"cases": rows, "mean": mean, "gains": gains, "seconds_per_clip": spent, "model_seconds_per_clip": called},
         ways=[asdict(way) for way in ways],
-        objectives={name: asdict(made.objective) for name, made in loaded.items()},  # type: ignore[call-overload]
+        objectives={name: asdict(made.objective) for (name, _), made in loaded.items()},  # type: ignore[call-overload]
         clips=count,
         text=args.text,
     )
