@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from stand_in import SIZES, enlarged
 
-from legato.cli.generate import filled, fitting_refiner, keyframes_of, steadied
+from legato.cli.generate import check_refines, filled, keyframes_of, steadied
 from legato.data.batch import signal_to_pixels
 from legato.data.vocabulary import VOCABULARY
 from legato.generate import Ask, VideoGenerator
@@ -79,7 +79,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     generator = enlarged(VideoGenerator.from_pretrained(args.checkpoint), args.size)
-    refiner, sampler = fitting_refiner(args.refiner, generator), default_sampler(generator.objective)
+    refiner, sampler = VideoGenerator.from_pretrained(args.refiner), default_sampler(generator.objective)
+    check_refines(args.refiner, refiner, generator)
     found: dict[str, Found] = {}
 
     def spend(name: str, make: Callable[[], torch.Tensor], *, counts: bool) -> torch.Tensor:
