@@ -1,6 +1,6 @@
 """A trained VideoDiT with other blocks: some left out, some new ones between them, to be trained on.
 
-    python recipes/blocks.py puppet-inbetween --blocks 0 1 2 3 4 5 --out build/puppet-inbetween-short
+    python recipes/blocks.py build/puppet-inbetween-wide --blocks 0 1 2 4 5 --out build/puppet-inbetween-short
     python recipes/blocks.py build/puppet-inbetween-wide --blocks 0 1 2 3 4 +4 +4 5 --out build/puppet-inbetween-deep
 
 `+4` is a copy of block 4 that says nothing yet: what it reads is as there, what it writes begins at zero. New blocks
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     generator = VideoGenerator.from_pretrained(args.checkpoint)
-    assert isinstance(generator.model, VideoDiT)
+    if not isinstance(generator.model, VideoDiT):
+        raise SystemExit(f"{args.checkpoint} is a {type(generator.model).__name__}; expected a VideoDiT")
     known = {sign + str(number) for number in range(len(generator.model.blocks)) for sign in ("", "+")}
     if not set(args.blocks) <= known:
         raise SystemExit(f"--blocks {' '.join(args.blocks)}: expected some of {' '.join(sorted(known))}")

@@ -13,15 +13,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-DEVICE = torch.device("cuda", 0)
-ON_BOTH = (
-    "to",
-    "type_as",
-    "copy_",
-    "__getitem__",
-    "__setitem__",
-    "index_put_",
-)  # to a device from another, and by indices elsewhere
+DEVICE = torch.device("cuda", 127)  # which no machine has: what is kept by device is never given to a real one
+ON_BOTH = ("to", "type_as", "copy_")  # to a device from another
+BY_INDEX = ("__getitem__", "__setitem__", "index_put_")  # into a device, by indices that may be on the processor
 ON_PROCESSOR = ("cpu", "tolist", "item", "__bool__", "__float__", "__int__", "__index__", "__len__", "__repr__")
 
 
@@ -57,7 +51,8 @@ def ran(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
             return {"device": DEVICE, "is_cpu": False, "is_cuda": True}[of]
     if there and name == "numpy":
         raise TypeError("a tensor on the device has no NumPy array; move it to the processor")
-    elsewhere = [tuple(one.shape) for one in tensors if not isinstance(one, There) and one.ndim]
+    met = tree_leaves(args[2:]) if name in BY_INDEX and isinstance(args[0], There) else tensors
+    elsewhere = [tuple(one.shape) for one in met if isinstance(one, Tensor) and not isinstance(one, There) and one.ndim]
     if there and elsewhere and name not in ON_BOTH:
         raise RuntimeError(f"{name}: tensors of shape {elsewhere} are on the processor, others on the device")
     asked = None

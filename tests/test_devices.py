@@ -52,12 +52,15 @@ def test_a_tensor_on_the_device_refuses_to_meet_one_on_the_processor() -> None:
     with other_device() as device:
         there = torch.ones(3, device=device)
         layer = torch.nn.Linear(3, 2).to(device)
-        assert (str(there.device), str(layer(there).device), str(there.cpu().device)) == ("cuda:0", "cuda:0", "cpu")
+        assert (str(there.device), str(layer(there).device), str(there.cpu().device)) == ("cuda:127", "cuda:127", "cpu")
         assert (there + there).tolist() == [2, 2, 2]
+        assert there[torch.tensor([0, 2])].tolist() == [1, 1]
         for mixed in (
             lambda: there + torch.ones(3),
             lambda: layer(torch.ones(3)),
             lambda: torch.cat([there, torch.ones(3)]),
+            lambda: torch.arange(3)[there > 0],
+            lambda: there.__setitem__(there > 0, torch.ones(3)),
         ):
             with pytest.raises(RuntimeError, match="on the processor"):
                 mixed()

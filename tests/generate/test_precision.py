@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from legato.generate import Ask, FlowMatching, VideoGenerator
+from legato.generate import Ask, FlowMatching, VideoDiT, VideoGenerator
 from legato.generate.diffusers_models import DiffusersDenoiser
 from legato.generate.latents import DiffusersLatents
 from legato.generate.rolling import RollingWindow
@@ -37,6 +37,29 @@ def test_clips_are_close_and_given_frames_the_same(name: str, dtype: torch.dtype
     assert 0 < float((a - b).square().mean().sqrt()) < 0.03 * float(a.std())
     if told:
         assert torch.equal(b[known], given[known])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("name", ["puppet-flow", "puppet-inbetween", "pixels"])
+def test_given_frames_of_any_precision(name: str, dtype: torch.dtype) -> None:
+    if name == "pixels":
+        made = VideoGenerator(VideoDiT(width=32, depth=1, heads=2).eval(), FlowMatching("velocity"), 16, 16)
+    else:
+        made = VideoGenerator.from_pretrained(name)
+    given = (torch.rand(1, 3, 3, made.height, made.width, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(dtype)
+    known = torch.tensor([[True, False, True]])
+    asks = [Ask(torch.arange(3.0)[None].double() / 24, [3], given=one, known=known) for one in (given, given.float())]
+    out, same = (made.sample(ask, default_sampler(made.objective, 2)) for ask in asks)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, same)
+    assert torch.equal(out[known], given.float()[known])
+
+
+def test_half_precision_takes_half_the_memory_for_what_goes_through_the_model() -> None:
+    ask = Ask(torch.arange(33.0)[None].double() / 24, [0])
+    exact, half = (VideoGenerator.from_pretrained("puppet-flow", dtype=one) for one in (torch.float32, torch.bfloat16))
+    clip = 4 * 6 * 33 * 3 * 64 * 64
+    assert half.memory_bytes(ask) - clip == pytest.approx((exact.memory_bytes(ask) - clip) / 2, abs=1)
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)

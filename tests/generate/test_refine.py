@@ -169,6 +169,8 @@ def test_one_keyframe_gives_its_detail_too() -> None:
     kept = torch.tensor([[True, False]])
     out = with_detail(made, shown, torch.zeros_like(shown), seconds, kept, ~kept)
     torch.testing.assert_close(out[:, 1], shown[:, 0])
+    none = torch.zeros_like(kept)
+    assert torch.equal(with_detail(made, shown, torch.zeros_like(shown), seconds, none, ~none), made)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (7, 9)])

@@ -95,6 +95,19 @@ def test_whoever_keeps_a_frame_keeps_no_other() -> None:
         assert made.frame.pixels.untyped_storage().nbytes() == 3 * 16 * 16
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_whoever_draws_on_a_frame_changes_no_state(inside: bool) -> None:
+    with torch.inference_mode(inside):
+        running = stream()
+        whole = [made.frame.pixels.clone() for made in running.frames(running.begin(), 12)]
+        made = list(running.frames(running.begin(), 12))
+        for one in made:
+            one.frame.pixels[:, :5] = 0
+        for at in (0, 5):
+            after = next(running.frames(made[at].state, 1)).frame.pixels
+            assert torch.equal(after, whole[at + 1])
+
+
 def test_memory_of_a_state_is_constant_and_so_is_its_file(tmp_path: Path) -> None:
     sizes, files = {}, {}
     for number, made in enumerate(stream(Drive(pictures())).frames(stream().begin(), 60)):
@@ -193,6 +206,9 @@ def test_a_state_of_another_stream_is_refused(tmp_path: Path) -> None:
             next(stream(ask=other).frames(state))
     with pytest.raises(StateMismatch, match="has window"):
         next(stream(window=RollingWindow(2, 4)).frames(state))
+    torch.save({"kind": "legato stream 3"}, tmp_path / "x.pt")
+    with pytest.raises(BadArgument, match="another version of legato"):
+        VideoStreamState.load(tmp_path / "x.pt")
     torch.save({"kind": "else"}, tmp_path / "x.pt")
     with pytest.raises(BadArgument, match="is not the state of a stream"):
         VideoStreamState.load(tmp_path / "x.pt")

@@ -75,8 +75,8 @@ def inbetween(
         raise BadArgument(f"--levels is {levels}; expected 0 or more")
     if checkpoint is None and (text or levels or seed or (device, dtype) != ("cpu", "float32")):
         raise BadArgument(
-            "--text, --levels, --seed, --device and --dtype are for refiners; name one with --checkpoint, or leave "
-            "them out"
+            "--text, --levels, --seed, --device and --dtype are for what --checkpoint names; name a refiner, or leave "
+            "them out: an interpolator runs on the processor, in float32"
         )
     if "%" in out.name and not is_pattern(out):
         raise BadArgument(f"--out is {out}; numbered pictures are PNG files, as frames/%05d.png")

@@ -20,6 +20,7 @@ __all__ = [
     "option",
     "parsed_audit",
     "parsed_device",
+    "parsed_dtype",
     "parsed_interpolator",
     "parsed_policy",
     "parsed_rate",

@@ -16,8 +16,8 @@ __all__ = [
     "Source",
     "nominal_seconds",
     "pixels_to_signal",
-    "signal_to_pictures",
     "signal_to_pixels",
+    "whole_values",
 ]
 
 NO_LABEL = -1
@@ -93,15 +93,9 @@ def pixels_to_signal(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape
 
 def signal_to_pixels(signal: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """-1..1 to 0..255, clamped."""
-    return _in_steps(signal).to(torch.uint8)
+    return whole_values(signal).to(torch.uint8)
 
 
-def signal_to_pictures(signal: Float32[Tensor, "time *shape"]) -> tuple[UInt8[Tensor, "*shape"], ...]:
-    """The same, each picture in memory of its own, the processor's: whoever keeps one keeps no other."""
-    steps = _in_steps(signal)
-    near = steps if steps.is_cpu else steps.to(torch.uint8).cpu()
-    return tuple(picture.to(torch.uint8, copy=True) for picture in near.unbind())
-
-
-def _in_steps(signal: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+def whole_values(signal: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    """The same, not stored as bytes yet."""
     return (signal.float() + 1).mul_(127.5).round_().clamp_(0, 255)

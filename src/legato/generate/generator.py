@@ -152,7 +152,8 @@ class VideoGenerator:
             BadArgument: the model cannot do what is asked.
         """
         self.check(ask)
-        device = self.device
+        exact = {name: rows.float() for name in ("given", "drive") if (rows := getattr(ask, name)) is not None}
+        ask, device = replace(ask, **exact), self.device
         pixels, ask = ask, self.within_latents(ask)
         rows, columns = self.height // self.latents.stride_px, self.width // self.latents.stride_px
         start_noise = noise_at(ask.seconds, (self.latents.channels, rows, columns), ask.seeds).to(device)
@@ -343,7 +344,8 @@ class VideoGenerator:
         widths = 10 + getattr(self.model, "mlp_ratio", 4.0)  # of a token: beside the hidden layer queries, keys, sums
         patch *= self.latents.stride_px
         tokens = batch * time * max(1, self.height // patch) * max(1, self.width // patch)
-        return int(4 * (widths * tokens * width + 6 * batch * time * 3 * self.height * self.width))
+        values_bytes = self._weights.element_size() * widths * tokens * width
+        return int(values_bytes + 4 * 6 * batch * time * 3 * self.height * self.width)
 
 
 def _times(rows: Tensor, count: int) -> Tensor:

@@ -232,6 +232,8 @@ def with_detail(
     ):
         decoded, key_times = decoded[keys], times[keys]
         lost, few = pictures[keys] - decoded, min(4, len(key_times))
+        if not few:
+            continue
         for at in frames.nonzero()[:, 0].tolist():  # picture by picture: all that is looked at stays in the caches
             first = int((key_times - times[at]).abs().topk(few, largest=False).indices.min())
             near = slice(first, first + few)  # keyframes nearest in time follow each other

@@ -172,7 +172,7 @@ def measured(ask: BenchAsk, tell: Callable[[str], None] = lambda stage: None) ->
         **asdict(ask),
         "peak_bytes": watch.peak,
         "added_bytes": watch.peak - watch.base,
-        "gpu_peak_bytes": torch.cuda.max_memory_allocated() if ask.device.startswith("cuda") else None,
+        "gpu_peak_bytes": torch.cuda.max_memory_allocated(ask.device) if ask.device.startswith("cuda") else None,
         "memory": {
             "libraries": watch.base - weights,
             "weights": weights,

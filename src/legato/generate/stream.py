@@ -7,15 +7,16 @@ for made in stream.frames(stream.begin(), count=240):
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
-from legato.data.batch import pixels_to_signal, signal_to_pictures, signal_to_pixels
+from legato.data.batch import pixels_to_signal, signal_to_pixels, whole_values
 from legato.errors import BadArgument, StateMismatch
 from legato.generate.appearance import Appearance
 from legato.generate.driving import Drive, DriveState
@@ -64,7 +65,8 @@ class Made:
 class VideoStream:
     """Frames without end from a generator.
 
-    It keeps nothing between calls but what the driver is: the state goes in and comes out.
+    It keeps nothing between calls that the next frames depend on, but what the driver is: the state goes in and comes
+    out.
 
     Args:
         generator: trained by flow matching with a noise level for each frame.
@@ -92,7 +94,7 @@ class VideoStream:
         self._drive_shape = (
             (int(cast(Any, generator.model).drive_channels), *drive_side_px(generator)) if drive is not None else ()
         )
-        self._known_times: tuple[tuple[Any, ...], Float64[Tensor, " time"]] | None = None
+        self._many_seconds = lru_cache(maxsize=16)(self._latent_seconds)
         view = self._told.clip(torch.arange(self.window.most_frames, dtype=torch.float64)[None])
         generator.check(view)
         self._read = generator.read(view)
@@ -149,7 +151,8 @@ class VideoStream:
             tick = self._tick(state, seconds, pictures)
             if tick.latents.shape[1]:
                 frames, decoder = self.generator.latents.decode_next(tick.latents, decoder)
-                decoded = signal_to_pictures(frames[0])
+                values = whole_values(frames[0])
+                decoded = (values if values.is_cpu else values.to(torch.uint8).cpu()).unbind()
                 ready += decoded[unseen:]
                 unseen -= min(unseen, len(decoded))
         return state.changed(rolling=tick.state, drive=drive, decoder=decoder, ready=ready, unseen=unseen)
@@ -195,7 +198,7 @@ class VideoStream:
             for at, picture in enumerate(pictures):
                 if ends and self._ended(state, state.shown + at):
                     return
-                yield Made(Frame(picture, first + (state.shown + at) * interval, base), state, at + 1)
+                yield Made(Frame(_shown(picture), first + (state.shown + at) * interval, base), state, at + 1)
             made += len(pictures)
             state = state.after(len(pictures))
 
@@ -228,7 +231,7 @@ class VideoStream:
 
     def driving_seconds(self, state: VideoStreamState, ticks: int = 1) -> Float64[Tensor, " time"]:
         """When the pictures are that lead the next windows: a latent frame stands at the mean time of its frames."""
-        return self._latent_seconds(state, Fraction(0), ticks)
+        return self._latent_seconds(state.rolling.ticks, ticks, state.given, state.bridge, Fraction(0))
 
     def bridge_frames(self, given: int) -> int:
         """How many frames are made and not shown before the first, see `Drive.bridge_seconds`: whole latents of them.
@@ -243,24 +246,31 @@ class VideoStream:
         last = given + math.ceil(Fraction(seconds).limit_denominator(10**6) * self.ask.rate) - 1
         return latents.frames_of(latents.latent_of(last))[-1] + 1 - given
 
-    def _latent_seconds(self, state: VideoStreamState, start: Fraction, ticks: int = 1) -> Float64[Tensor, " time"]:
-        """Of the next windows' latent frames, the mean of their frames'; in whole numbers up to a last division."""
+    def _latent_seconds(
+        self, tick: int, ticks: int, given: int, bridge: int, start: Fraction
+    ) -> Float64[Tensor, " time"]:
+        """Of some windows' latent frames, the mean of their frames'; in whole numbers up to a last division.
+
+        Args:
+            tick: in which the first of them is pushed.
+            ticks: how many.
+            given: see `VideoStreamState`.
+            bridge: see there.
+            start: of the stream's first frame.
+        """
         latents, size = self.generator.latents, self.window.frames_per_window
-        first = latents.latent_frames(state.given) if state.given else 0
-        begin, before = first + state.rolling.ticks * size, state.given + state.bridge
+        first = latents.latent_frames(given) if given else 0
+        begin, before = first + tick * size, given + bridge
         twice = [latents.twice_middle(n) - 2 * before for n in range(begin, begin + ticks * size)]
         (a, b), (p, q) = start.as_integer_ratio(), self.ask.rate.as_integer_ratio()
         return torch.tensor([(2 * a * p + n * b * q) / (2 * b * p) for n in twice], dtype=torch.float64)
 
     def _pushed_seconds(self, state: VideoStreamState) -> Float64[Tensor, " time"]:
         """Of the next window's latent frames: worked out for many windows at a time, which costs hardly more."""
-        block, place = divmod(state.rolling.ticks, TIMES_AHEAD)
-        known = (block, state.given, state.bridge, state.start)
-        if self._known_times is None or self._known_times[0] != known:
-            begin = state.changed(rolling=replace(state.rolling, ticks=block * TIMES_AHEAD))
-            self._known_times = known, self._latent_seconds(begin, state.start, TIMES_AHEAD)
-        size = self.window.frames_per_window
-        return self._known_times[1][place * size : (place + 1) * size]
+        place, size = state.rolling.ticks % TIMES_AHEAD, self.window.frames_per_window
+        begin = state.rolling.ticks - place
+        many = self._many_seconds(begin, TIMES_AHEAD, state.given, state.bridge, state.start)
+        return many[place * size : (place + 1) * size]
 
     def _ended(self, state: VideoStreamState, shown: int) -> bool:
         """Whether the next frame after so many comes after the drive's last picture, where the stream ends with it."""
@@ -301,6 +311,13 @@ class VideoStream:
         ):
             if own is not other and own != other:
                 raise StateMismatch(f"the state has {name} {other}, this stream {own}; go on with the state's")
+
+
+def _shown(
+    ready: Float32[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"],
+) -> UInt8[Tensor, "3 height width"]:
+    """A picture in memory of its own: who keeps it keeps no other, who draws on it draws on no state."""
+    return ready.to(torch.uint8, copy=True)
 
 
 def check_streams(generator: VideoGenerator) -> FlowMatching:

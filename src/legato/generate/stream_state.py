@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 from legato.data.vocabulary import AGAIN
@@ -102,7 +102,7 @@ class VideoStreamState:
         rolling: its state.
         drive: what is kept of the drive; None without one, or before the first tick.
         decoder: what the latents' decoder keeps; None where frames do not depend on each other, or before the first.
-        ready: frames that are made and not shown yet.
+        ready: frames that are made and not shown yet, 0 to 255 in whole numbers.
         unseen: frames that are decoded next and not shown: of the bridge, and those gone on from that the decoder has
             not given yet.
         given: how many frames were gone on from; the first latent frame stands for one frame without any.
@@ -117,7 +117,7 @@ class VideoStreamState:
     rolling: RollingState
     drive: DriveState | None
     decoder: DecoderState | None
-    ready: tuple[UInt8[Tensor, "3 height width"], ...]
+    ready: tuple[Float32[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"], ...]
     unseen: int
     given: int
     bridge: int
@@ -135,7 +135,8 @@ class VideoStreamState:
         """Memory of its tensors."""
         kept = self.ready if self.drive is None else (*self.ready, *self.drive.pictures)
         decoder = 0 if self.decoder is None else self.decoder.nbytes
-        return self.rolling.nbytes + decoder + sum(tensor.untyped_storage().nbytes() for tensor in kept)
+        stored = {store.data_ptr(): store.nbytes() for store in (tensor.untyped_storage() for tensor in kept)}
+        return self.rolling.nbytes + decoder + sum(stored.values())
 
     def after(self, frames: int) -> "VideoStreamState":
         """The state when so many of the frames that are ready have been shown."""
@@ -157,7 +158,7 @@ class VideoStreamState:
             "rolling": self.rolling.to("cpu").values,
             "drive": None if self.drive is None else dict(vars(self.drive)),
             "decoder": None if self.decoder is None else dict(vars(self.decoder.to("cpu"))),
-            "ready": self.ready,
+            "ready": tuple(picture.to(torch.uint8) for picture in self.ready),
             "unseen": self.unseen,
             "given": self.given,
             "bridge": self.bridge,
@@ -175,7 +176,10 @@ class VideoStreamState:
             BadArgument: the file is missing or holds something else.
         """
         values = load_values(path)
-        if values.get("kind") != SAVED_AS:
+        kind = str(values.get("kind"))
+        if kind != SAVED_AS and kind.startswith("legato stream"):
+            raise BadArgument(f"{path} is the state of a stream that another version of legato saved; stream anew")
+        if kind != SAVED_AS:
             raise BadArgument(f"{path} is not the state of a stream that this legato can read")
         try:
             return cls(
