@@ -411,12 +411,15 @@ def test_standard_output_is_a_y4m_that_players_read_and_a_closed_pipe_ends_quiet
     assert torch.load(tmp_path / "s.pt", weights_only=True)["shown"] >= 1
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(signal.SIGINT, "live.mp4.state"), (signal.SIGINT, "s.pt"), (signal.SIGTERM, "s.pt")]
+)
 def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(
-    checkpoint: Path, tmp_path: Path, kind: signal.Signals
+    checkpoint: Path, tmp_path: Path, kind: signal.Signals, name: str
 ) -> None:
-    out, state = tmp_path / "live.mp4", tmp_path / "s.pt"
-    running = started("--checkpoint", checkpoint, "--forever", "--out", out, "--state", state)
+    out, state = tmp_path / "live.mp4", tmp_path / name
+    asked = ("--state", state) if name == "s.pt" else ()  # by default it lies beside the file
+    running = started("--checkpoint", checkpoint, "--forever", "--out", out, *asked, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 100
     while not (out.exists() and out.stat().st_size > 5000) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -424,9 +427,13 @@ def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(
     assert running.wait(timeout=60) == 0
     made = times(out)
     assert made == [Fraction(i, 24) for i in range(len(made))]
+    assert running.stdout is not None
+    assert f"ended early; go on with --resume {state}" in running.stdout.read().decode()
     assert torch.load(state, weights_only=True)["shown"] == len(made) > 0
     call("--checkpoint", checkpoint, "--frames", 2, "--resume", state, "--out", tmp_path / "next.mp4")
     assert times(tmp_path / "next.mp4")[0] == Fraction(len(made), 24)
+    assert not (tmp_path / "next.mp4.state").exists()  # that file is whole
+    assert state.exists()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -107,7 +107,10 @@ def stream(
         "live.mp4"
     ),
     pipe: Annotated[str, typer.Option(help="What goes to standard output: y4m or rgb24.")] = "y4m",
-    state: Annotated[Path | None, typer.Option(help="Where to save what it takes to go on, now and then.")] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where to save what it takes to go on, now and then; OUT.state by default, while OUT grows."),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on from a saved state.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="What was made, as JSON; - for standard output.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -148,8 +151,9 @@ def stream(
         raise BadArgument(f"--seconds is {seconds:g}; expected more than 0; without end it is --forever")
     if state == Path("-"):
         raise BadArgument("--state is -; a state goes to a file, which is replaced now and then")
-    check_places({"--out": out, "--state": state, "--json": json})
-    check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", state), ("--json", json)])
+    place = state or _state_beside(out)
+    check_places({"--out": out, "--state": place, "--json": json})
+    check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", place), ("--json", json)])
     check_spared([resume], [("--out", out), ("--json", json)])
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
@@ -212,9 +216,12 @@ def stream(
         start = running.begin(_reference(reference, generator, running))
     elif start is None:
         start = running.begin(running.own_reference() if drive is None else None)
-    session = Session(state, quiet, count, running.ask.rate)
+    session = Session(place, quiet, count, running.ask.rate)
     with torch.inference_mode():
         whole = session.run(running.frames(replace(start, notes=notes), count), out, pipe)
+    if whole and state is None and place is not None and place != resume:  # nobody asked for it, nothing is missing
+        place.unlink(missing_ok=True)
+        place = None
     told = session.told() | {
         "file": str(out),
         "checkpoint": checkpoint,
@@ -232,7 +239,7 @@ def stream(
         "context_frames": running.window.context_frames,
         "sink_frames": running.window.appearance.sink_frames,
         "keyframes": running.window.appearance.keyframes,
-        "state": None if state is None else str(state),
+        "state": None if place is None else str(place),
         "complete": whole,
         "warnings": [] if driver is None else driver.warnings,
     }
@@ -369,6 +376,11 @@ def _reference(path: Path, generator: "VideoGenerator", running: "VideoStream") 
         last = deque(video, maxlen=running.reference_frames)
         pts = torch.tensor([frame.pts for frame in last])
         return Frames(torch.stack([frame.pixels for frame in last]), pts, last[-1].time_base)
+
+
+def _state_beside(out: Path) -> Path | None:
+    """Where the state of a stream goes that says no place for it; nowhere if no file is written."""
+    return None if out == Path("-") or (out.exists() and not out.is_file()) else out.with_name(f"{out.name}.state")
 
 
 def _count(seconds: float | None, frames: int | None, rate: "Fraction") -> int | None:

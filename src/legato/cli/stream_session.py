@@ -131,6 +131,8 @@ class Session:
     def summary(self, out: str, whole: bool) -> str:
         """One line on the run."""
         ended = "" if whole else ", ended early"
+        if not whole and self.place is not None and self.place.exists():
+            ended += f"; go on with --resume {self.place}"
         return f"{'standard output' if out == '-' else out}: {self._line()}{ended}"
 
     def _passing(self, coming: "Iterator[Made]") -> "Iterator[Frame]":
