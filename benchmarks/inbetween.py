@@ -3,10 +3,11 @@
     python benchmarks/inbetween.py --checkpoint puppet-inbetween [NAME ...] [--student NAME] [--quick] [--json OUT]
     python benchmarks/inbetween.py --checkpoint puppet-inbetween --levels 0 2 3 6 --steps 0 1 2
 
-Signing puppets with K given frames of T, evenly apart and uneven. PSNR of the missing frames: cross-fade (linear), DIS
-optical flow, and refiners: each checkpoint as it was trained, with each number of levels, and with each number of steps
-(calls of the model) at its own number of levels. Several checkpoints, trained with other noise (`objective.mode`), say,
-stand side by side. Given frames have to come back bit for bit, or there is no table.
+Signing puppets with K given frames of T, evenly apart and uneven, from rest on and from anywhere in a sentence. PSNR of
+the missing frames: cross-fade (linear), DIS optical flow, and refiners: each checkpoint as it was trained, with each
+number of levels, and with each number of steps (calls of the model) at its own number of levels. Several checkpoints,
+trained with other noise (`objective.mode`), say, stand side by side. Given frames have to come back bit for bit, or
+there is no table.
 
 Gains are means over all clips of all cases, of each clip against linear and flow on that clip, with the standard error
 of such a mean. Time is CPU time of sampling, encoding and decoding included, and that of the model's calls alone; the
@@ -38,6 +39,7 @@ from legato.motion.interpolate import FlowInterpolator
 
 SIDE_PX = 64
 CASES = tuple(itertools.product((4, 8), (16, 24, 33)))
+PLACES = ("from rest", "anywhere")
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,33 @@ class Case:
 
 
 def cases(count: int) -> Iterator[Case]:
-    for keys, frames in CASES:
-        pixels, seconds, text = clips(count, frames, keys * frames)
-        for uneven in (False, True):
-            known = keyframes(count, frames, keys, uneven=uneven)
-            yield Case(f"K={keys} T={frames}{' uneven' if uneven else ''}", pixels, seconds, text, known)
+    for place in PLACES:
+        for keys, frames in CASES:
+            pixels, seconds, text = clips(count, frames, keys * frames, anywhere=place == "anywhere")
+            for uneven in (False, True):
+                known = keyframes(count, frames, keys, uneven=uneven)
+                name = f"{place} K={keys} T={frames}{' uneven' if uneven else ''}"
+                yield Case(name, pixels, seconds, text, known)
 
 
-def clips(count: int, frames: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Pixels, seconds and texts of puppets with seeds of their own."""
+def clips(count: int, frames: int, seed: int, *, anywhere: bool) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Pixels, seconds and texts of puppets with seeds of their own.
+
+    Args:
+        count: of clips.
+        frames: of each.
+        seed: of the first.
+        anywhere: half of a sentence of up to four signs, or two seconds, from anywhere in it; otherwise all of one of
+            one or two signs, or two seconds, from rest on.
+    """
     pixels, seconds, text = [], [], []
     for number in range(count):
-        puppet = random_puppet(torch.Generator().manual_seed(7_000_000 + 1000 * seed + number), most_signs=2)
-        times = torch.linspace(0, min(puppet.seconds, 2.0), frames, dtype=torch.float64)
+        numbers = torch.Generator().manual_seed(7_000_000 + 1000 * seed + number)
+        puppet = random_puppet(numbers, most_signs=4 if anywhere else 2)
+        span = min(puppet.seconds / 2 if anywhere else puppet.seconds, 2.0)
+        times = torch.linspace(0, span, frames, dtype=torch.float64)
+        if anywhere:
+            times = times + (puppet.seconds - span) * torch.rand(1, generator=numbers, dtype=torch.float64)
         pixels.append(puppet.render(times, SIDE_PX, SIDE_PX))
         seconds.append(times)
         text.append(" ".join(puppet.text))
@@ -205,13 +221,26 @@ def main() -> None:
     table = Table("PSNR of missing frames, dB", *names)
     for row in rows:
         table.add_row(row["case"], *(f"{statistics.fmean(row[name]):.2f}" for name in names))
-    mean = {name: statistics.fmean(statistics.fmean(row[name]) for row in rows) for name in names}
-    table.add_row("mean", *(f"{mean[name]:.2f}" for name in names))
+    groups = {place: [row for row in rows if row["case"].startswith(place)] for place in PLACES}
+    mean = {
+        place: {name: statistics.fmean(statistics.fmean(row[name]) for row in own) for name in names}
+        for place, own in groups.items()
+    }
+    for place in PLACES:
+        table.add_row(f"{place}, mean", *(f"{mean[place][name]:.2f}" for name in names))
     Console(width=max(100, 22 * len(names))).print(table)
-    gains = {name: {other: gain(rows, name, other) for other in ("linear", "flow", str(ways[0]))} for name in spent}
+    others = ("linear", "flow", str(ways[0]))
+    gains = {
+        name: {place: {other: gain(own, name, other) for other in others} for place, own in groups.items()}
+        for name in spent
+    }
     for way in ways:
         mode = getattr(loaded[way.weights].objective, "mode", "none")
-        over = "; ".join(f"{m:+.2f} +- {s:.2f} over {o}, least {w:+.2f}" for o, (m, s, w) in gains[str(way)].items())
+        over = "; ".join(
+            f"{place} {m:+.2f} +- {s:.2f} over {o}, least {w:+.2f}"
+            for place, found in gains[str(way)].items()
+            for o, (m, s, w) in found.items()
+        )
         times = []
         for what, each in (("a clip", spent), ("of it in the model", called)):
             took, first = (statistics.median(each[str(one)]) for one in (way, ways[0]))

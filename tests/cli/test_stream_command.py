@@ -168,15 +168,16 @@ def test_a_drive_leads_and_its_end_may_end_the_stream(checkpoint: Path, tmp_path
 
 def test_a_resumed_stream_reads_its_drive_as_before(checkpoint: Path, tmp_path: Path, make_clip) -> None:
     poses, states = make_clip("poses.mp4", 12, (48, 48)), [tmp_path / f"{n}.state" for n in range(3)]
-    common = ("--checkpoint", checkpoint, "--drive", poses, "--windows", 2, "--out", tmp_path / "out.mkv")
+    out = [("--out", tmp_path / f"{n}.mkv") for n in range(3)]
+    common = ("--checkpoint", checkpoint, "--drive", poses, "--windows", 2)
     asked = ("--drive-between", "linear", "--drive-fps", "10", "--drive-end", "end")
-    call(*common, *asked, "--forever", "--state", states[0])
-    call(*common, *asked, "--frames", 9, "--state", states[1])
-    call(*common, "--resume", states[1], "--forever", "--state", states[1])
+    call(*common, *asked, *out[0], "--forever", "--state", states[0])
+    call(*common, *asked, *out[0], "--frames", 9, "--state", states[1])
+    call(*common, *out[1], "--resume", states[1], "--forever", "--state", states[1])
     whole, resumed = (VideoStreamState.load(state) for state in states[:2])
     assert whole.shown == resumed.shown == 27  # up to 1.1 s
     torch.testing.assert_close(resumed.rolling.latents, whole.rolling.latents, rtol=0, atol=0)
-    call(*common, "--resume", states[1], "--drive-end", "hold", "--frames", 3, "--state", states[2])
+    call(*common, *out[2], "--resume", states[1], "--drive-end", "hold", "--frames", 3, "--state", states[2])
     assert VideoStreamState.load(states[2]).shown == 30
 
 
@@ -185,20 +186,21 @@ def test_a_drive_that_has_grown_is_followed_on_and_one_that_is_over_is_told(
 ) -> None:
     rows = [np.full((48, 48, 3), 5 * n, dtype=np.uint8) for n in range(48)]
     short, grown = (make_clip(f"{n}.mp4", n, (48, 48), pictures=rows[:n]) for n in (12, 48))
-    common = ("--checkpoint", checkpoint, "--windows", 2, "--out", tmp_path / "a.mkv")
+    common = ("--checkpoint", checkpoint, "--windows", 2)
     first, held, followed = (tmp_path / f"{name}.state" for name in "ahf")
-    call(*common, "--drive", short, "--frames", 30, "--state", first)
+    call(*common, "--drive", short, "--frames", 30, "--state", first, "--out", tmp_path / "a.mkv")
     for drive, state in ((short, held), (grown, followed)):
-        told = call(*common, "--drive", drive, "--resume", first, "--frames", 20, "--state", state)
+        on = ("--resume", first, "--state", state, "--out", state.with_suffix(".mkv"))
+        told = call(*common, "--drive", drive, *on, "--frames", 20)
         assert "has no picture after" not in told
     kept = [VideoStreamState.load(state).drive for state in (held, followed)]
     assert kept[0] is not None
     assert kept[1] is not None
     assert float(kept[1].seconds[-1]) > float(kept[0].seconds[-1]) == pytest.approx(11 / 25)
     end = ("--drive-end", "end", "--forever")
-    call(*common, "--drive", short, *end, "--state", first)
+    call(*common, "--drive", short, *end, "--state", first, "--out", tmp_path / "a.mkv")
     with pytest.raises(BadArgument, match="the drive is over where the saved stream was"):
-        call(*common, "--drive", short, "--resume", first, "--forever")
+        call(*common, "--drive", short, "--resume", first, "--forever", "--out", tmp_path / "b.mkv")
 
 
 def test_a_second_interrupt_saves_no_state_ahead_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +244,30 @@ def test_a_damaged_drive_is_told_and_a_driven_stream_is_gone_on_with_driven(
     call(*common, "--drive", damaged, "--drive-end", "end", "--forever", "--state", state, "--json", json_path)
     (warning,) = json.loads(json_path.read_text())["warnings"]
     assert "damaged.mp4 is damaged" in warning
+    (tmp_path / "out.mp4").unlink()
     with pytest.raises(BadArgument, match="is driven; give --drive too"):
         call(*common, "--resume", state, "--frames", 2)
+
+
+def test_what_goes_on_takes_no_films_place_and_a_new_film_has_no_other_films_state(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    out, state, linked = tmp_path / "a.mp4", tmp_path / "a.mp4.state", tmp_path / "link"
+    common = ("--checkpoint", checkpoint, "--frames", 3)
+    call(*common, "--out", out, "--state", state)
+    film, saved = out.read_bytes(), state.read_bytes()
+    with pytest.raises(BadArgument, match=r"a.mp4 is there, and what goes on would take its place"):
+        call(*common, "--resume", state, "--out", out)
+    assert (out.read_bytes(), state.read_bytes()) == (film, saved)
+    linked.symlink_to(tmp_path)
+    out.unlink()
+    call(*common, "--resume", linked / "a.mp4.state", "--out", out)  # whose own state it is, by another name
+    assert VideoStreamState.load(state).shown == 6
+    with pytest.raises(BadArgument, match="drive"):
+        call(*common, "--out", out, "--drive", tmp_path / "none.mp4")
+    assert state.exists()  # nothing was begun
+    call(*common, "--out", out)
+    assert not state.exists()
 
 
 def test_a_state_of_another_checkpoint_or_of_none_is_told(checkpoint: Path, tmp_path: Path) -> None:
@@ -428,7 +452,7 @@ def test_ctrl_c_leaves_a_file_that_plays_and_a_state_that_goes_on_from_it(
     made = times(out)
     assert made == [Fraction(i, 24) for i in range(len(made))]
     assert running.stdout is not None
-    assert f"ended early; go on with --resume {state}" in running.stdout.read().decode()
+    assert f"ended early; go on with --resume {state} and another --out" in running.stdout.read().decode()
     assert torch.load(state, weights_only=True)["shown"] == len(made) > 0
     call("--checkpoint", checkpoint, "--frames", 2, "--resume", state, "--out", tmp_path / "next.mp4")
     assert times(tmp_path / "next.mp4")[0] == Fraction(len(made), 24)

@@ -23,7 +23,7 @@ def physics(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def puppets(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("banks") / "puppets"
-    write_bank(Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=False), Pixels().encode, folder, 2)
+    write_bank(Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=0.0), Pixels().encode, folder, 2)
     return str(folder)
 
 
@@ -64,7 +64,7 @@ def test_the_same_number_gives_the_same_batch(physics: str) -> None:
 
 
 def test_whole_clips_go_from_the_first_frame_to_as_near_the_last_as_strides_allow(puppets: str) -> None:
-    stored = torch.cat([Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=False)(n).seconds for n in range(2)])
+    stored = torch.cat([Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=0.0)(n).seconds for n in range(2)])
     for number in range(3):
         batch = Bank(puppets, 24, (4,), whole=True)(number)  # 4 of 12: frames 0, 3, 6 and 9
         ends = (batch.seconds[:, -1:] - stored[None, :, 9]).abs().amin(1)
@@ -97,7 +97,7 @@ def test_clips_with_text_begin_where_the_sentence_begins(puppets: str) -> None:
     assert told.drive is None
     assert driven.drive is not None
     assert driven.drive.shape == (15, 4, 3, 8, 8)
-    stored = torch.cat([Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=False)(n).frames for n in range(2)])
+    stored = torch.cat([Puppets(16, 48, (12,), drive=1.0, drive_px=8, anywhere=0.0)(n).frames for n in range(2)])
     firsts = stored[:, 0]
     gap = (told.frames[:, 0, None] - firsts).abs().amax((2, 3, 4)).amin(1)
     assert gap.max() < 1e-3

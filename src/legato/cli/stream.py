@@ -1,5 +1,6 @@
 """`legato stream`: video without end, frame by frame as it is made, in bounded memory."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -155,6 +156,9 @@ def stream(
     check_places({"--out": out, "--state": place, "--json": json})
     check_spared([checkpoint, drive, reference, reference_pose], [("--out", out), ("--state", place), ("--json", json)])
     check_spared([resume], [("--out", out), ("--json", json)])
+    if resume is not None and out.is_file():
+        raise BadArgument(f"{out} is there, and what goes on would take its place; name another file with --out")
+    again = resume is not None and place is not None and os.path.realpath(place) == os.path.realpath(resume)
     begun = None if resume is None else VideoStreamState.load(resume)
     chosen = _settings(
         begun,
@@ -216,10 +220,12 @@ def stream(
         start = running.begin(_reference(reference, generator, running))
     elif start is None:
         start = running.begin(running.own_reference() if drive is None else None)
+    if place is not None and place.is_file() and not again:
+        place.unlink()  # that of another stream would lie beside this one's file
     session = Session(place, quiet, count, running.ask.rate)
     with torch.inference_mode():
         whole = session.run(running.frames(replace(start, notes=notes), count), out, pipe)
-    if whole and state is None and place is not None and place != resume:  # nobody asked for it, nothing is missing
+    if whole and state is None and place is not None and not again:  # nobody asked for it, nothing is missing
         place.unlink(missing_ok=True)
         place = None
     told = session.told() | {
@@ -253,6 +259,8 @@ def stream(
         typer.echo(session.summary(str(out), whole), err=out == Path("-"))
     if session.failed is not None:
         raise session.failed
+    if session.stopped and count is not None and not whole:
+        raise typer.Exit(130)  # as of what Ctrl-C has ended; a stream without end has no other end
 
 
 def _settings(

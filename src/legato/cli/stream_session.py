@@ -132,7 +132,7 @@ class Session:
         """One line on the run."""
         ended = "" if whole else ", ended early"
         if not whole and self.place is not None and self.place.exists():
-            ended += f"; go on with --resume {self.place}"
+            ended += f"; go on with --resume {self.place} and another --out"
         return f"{'standard output' if out == '-' else out}: {self._line()}{ended}"
 
     def _passing(self, coming: "Iterator[Made]") -> "Iterator[Frame]":

@@ -103,7 +103,8 @@ class Physics(Source):
 class Puppets(Source):
     """Signing puppets with their sentence as text, and pose maps to drive them by.
 
-    A clip begins with the sentence where only the text is told; with pose maps it may begin anywhere in it.
+    A clip begins with the sentence where only the text is told; with pose maps it may begin anywhere in it, and go on
+    after its end.
 
     Attributes:
         side_px: of the square frame.
@@ -116,7 +117,8 @@ class Puppets(Source):
         most_signs: in a sentence.
         drive: share of clips that have pose maps.
         drive_px: side of the pose maps; that of the frames where it is 0.
-        anywhere: clips with pose maps begin anywhere.
+        anywhere: share of clips with pose maps that begin anywhere.
+        still: share of clips in which nothing moves.
         again: share of clips that are any stretch, of a time within `spans`, of a sentence said over and over; their
             text ends in `AGAIN`.
         seed: of everything.
@@ -131,7 +133,8 @@ class Puppets(Source):
     most_signs: int = 2
     drive: float = 0.0
     drive_px: int = 0
-    anywhere: bool = True
+    anywhere: float = 1.0
+    still: float = 0.0
     again: float = 0.0
     seed: int = 0
 
@@ -146,7 +149,7 @@ class Puppets(Source):
             raise BadArgument(f"spans are {list(self.spans)}; expected the shortest and the longest, seconds over 0")
         check_at_least(1, most_signs=self.most_signs)
         check_at_least(0, drive_px=self.drive_px)
-        check_share(drive=self.drive, again=self.again)
+        check_share(drive=self.drive, again=self.again, anywhere=self.anywhere, still=self.still)
 
     def __call__(self, number: int) -> ClipBatch:
         """See `Source`."""
@@ -157,7 +160,7 @@ class Puppets(Source):
         for _ in range(max(1, self.frames_per_batch // frames)):
             puppet = random_puppet(numbers, most_signs=self.most_signs)
             a, b = torch.rand(2, generator=numbers, dtype=torch.float64).tolist()
-            again = bool(self.again) and float(torch.rand(1, generator=numbers)) < self.again
+            again, still, anywhere = (_drawn(share, numbers) for share in (self.again, self.still, self.anywhere))
             shortest = max(self.spans[0], (frames - 1) / self.fastest_fps)
             span = shortest * (max(self.spans[1], shortest) / shortest) ** a
             if self.whole and not again:
@@ -166,8 +169,10 @@ class Puppets(Source):
             seconds.append(times)
             if again:
                 times = (times + b * puppet.seconds) % puppet.seconds
-            elif with_drive and self.anywhere and not self.whole:
+            elif with_drive and anywhere and not self.whole:
                 times = times + b * max(0.0, puppet.seconds - 0.5 * span)
+            if still:
+                times = times[:1].expand(frames)
             if with_drive:
                 side_px = self.drive_px or self.side_px
                 poses.append(puppet.poses(times, side_px, side_px))
@@ -195,6 +200,11 @@ def _check(side_px: int, lengths: Sequence[int], rates: Sequence[float], frames_
 def _mixed(seed: int, number: int) -> int:
     """One seed of two numbers."""
     return (seed * 1_000_003 + number) % (1 << 62)
+
+
+def _drawn(share: float, numbers: torch.Generator) -> bool:
+    """Whether something is so that is so in a share of cases; certain ones take no number."""
+    return share == 1 or (share > 0 and float(torch.rand(1, generator=numbers)) < share)
 
 
 def _index(numbers: torch.Generator, count: int) -> int:
