@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, StateMismatch
 from legato.generate.calibration import Calibration
 from legato.generate.driving import Drive, DriveState, _Stalled
 
@@ -76,9 +76,21 @@ def test_a_driver_that_begins_anew_goes_on_where_the_state_stood() -> None:
     assert torch.equal(live, whole[13:])
 
 
+def test_a_driver_that_has_gone_on_beyond_a_state_is_refused() -> None:
+    drive = Drive((n / 10, picture(n / 10)) for n in range(9))
+    _, early = drive.at(torch.tensor([0.1], dtype=torch.float64))
+    _, late = drive.at(torch.tensor([0.5], dtype=torch.float64), early)
+    for state in (early, None):
+        with pytest.raises(StateMismatch, match=r"has gone on to 0.5 s.*a new drive"):
+            drive.at(torch.tensor([0.2], dtype=torch.float64), state)
+    assert drive.at(torch.tensor([0.6], dtype=torch.float64), late)[1].seconds[-1] == 0.6
+
+
 def test_what_no_driver_may_do_is_told() -> None:
     with pytest.raises(BadArgument, match="no picture"):
         asked(Drive([]), 0.0)
+    with pytest.raises(BadArgument, match="at nan s; expected floating-point tensors"):
+        asked(Drive([(float("nan"), picture(0))]), 0.0)
     with pytest.raises(BadArgument, match=r"0\.1 s follows one at 0\.2 s"):
         asked(Drive([(0.0, picture(0)), (0.2, picture(1)), (0.1, picture(2))]), 0.5)
     with pytest.raises(BadArgument, match=r"at 0\.1 s is \(3, 4, 4\)"):

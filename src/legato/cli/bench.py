@@ -45,7 +45,7 @@ def bench_stream(
         bool, typer.Option("--reference", help="Give each way a picture of the puppet at rest to begin from.")
     ] = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Without the drive, by text alone.")] = False,
-    drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 2.0,
+    drive_guidance: Annotated[float, typer.Option(help="Over 1 the drive counts more.")] = 1.0,
     fps: Annotated[str, typer.Option(help="Frames per second, as 24 or 30000/1001.")] = "24",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     memory_limit: Annotated[

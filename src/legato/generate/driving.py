@@ -1,5 +1,6 @@
 """Driving pictures just in time: an iterator of pictures with their seconds, asked for pictures at other seconds."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from queue import Empty, Queue
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from legato.errors import BadArgument
+from legato.errors import BadArgument, StateMismatch
 from legato.generate.calibration import Calibration
 
 __all__ = ["Drive", "DriveState"]
@@ -108,6 +109,7 @@ class Drive:
         self._taken = self._stalled = False
         self._asked: tuple[float, float] | None = None  # when it was asked last, and for up to which time
         self._ahead: tuple[float, Picture] | None = None
+        self._newest = -math.inf  # of the pictures taken, seconds
 
     @property
     def used(self) -> bool:
@@ -134,9 +136,16 @@ class Drive:
             state: what the last call gave; None at the beginning.
 
         Raises:
-            BadArgument: there is no picture at all, or their times do not rise, or their shapes change.
+            BadArgument: there is no picture at all, or their times do not rise, or their shapes change, or one is no
+                picture.
+            StateMismatch: the driver has gone on beyond the state, and what it lacks has been taken already.
         """
         kept = self._bridge() if state is None else list(zip(state.seconds, state.pictures, strict=True))
+        if self._patience is None and self._newest > (kept[-1][0] if kept else -math.inf):
+            raise StateMismatch(
+                f"the drive has gone on to {self._newest:g} s, and the state stands before that; go on with a new "
+                "drive of the same pictures"
+            )
         ended = state is not None and state.ended
         moved = None if state is None or state.calibration is None else Calibration(*state.calibration)
         until = self._until(seconds)
@@ -156,7 +165,7 @@ class Drive:
                     at, picture = following
                     if moved is None and self.fit_to is not None:
                         moved = self._fitted(picture)
-                    kept = [*kept[-1:], (at, picture if moved is None else moved(picture))]
+                    kept, self._newest = [*kept[-1:], (at, picture if moved is None else moved(picture))], at
             if not kept:
                 raise BadArgument("the driver has no picture; expected one at least")
             shown.append(self._between(kept, wanted))
@@ -191,6 +200,9 @@ class Drive:
             return ahead
         while (one := self._coming.take(until)) is not None:
             at, picture = one
+            if not math.isfinite(at) or not isinstance(picture, Tensor) or not picture.is_floating_point():
+                what = picture.dtype if isinstance(picture, Tensor) else type(picture).__name__
+                raise BadArgument(f"the driver gave {what} at {at:g} s; expected floating-point tensors, -1 to 1")
             if kept and at <= kept[-1][0]:
                 if self._taken:
                     raise BadArgument(

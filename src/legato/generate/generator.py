@@ -390,6 +390,8 @@ def _found(name: str) -> Path:
             return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
         except Exception as error:
             raise ModelNotFound(f"'{name}' is neither a folder nor reachable on the hub: {error}") from error
+    if (BUNDLED / name).is_dir():
+        raise ModelNotFound(f"'{name}' is no generator; footage-inbetween is an --interpolator, legato-tiny an encoder")
     raise ModelNotFound(f"there is no generator '{name}'; bundled are {', '.join(bundled) or 'none'}, or pass a folder")
 
 

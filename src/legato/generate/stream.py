@@ -39,6 +39,10 @@ DRIVEN = RollingWindow(6, 8, context_frames=2, appearance=Appearance(1))
 UNDRIVEN = RollingWindow(4, 8, 8, context_frames=4, appearance=Appearance(1), fresh_above=0.0)
 """The queue of one that is not: nothing says what comes next but what is in view."""
 TIMES_AHEAD = 64  # windows
+FUSED = (
+    "fuse context windows (legato.generate.fusion.FusedWindows: no seams, but memory grows with the length) or make "
+    "overlapping batches (legato.generate.strategies: bounded, with seams)"
+)
 CLIP_FRAMES, CLIP_SECONDS = 24, 2.5  # of a clip in which a text is said once
 
 
@@ -335,15 +339,13 @@ def check_streams(generator: VideoGenerator) -> FlowMatching:
     if not isinstance(objective, FlowMatching):
         raise BadArgument(
             f"this checkpoint was trained by {type(objective).__name__}; a stream goes down flow matching's levels: "
-            "train one with objective.kind=flow and model.noise=frame, or make clips with `legato generate`"
+            f"train one with objective.kind=flow and model.noise=frame; or, with this one, {FUSED}"
         )
     noise = getattr(generator.model, "noise", "sample")
     if noise != "frame":
         raise BadArgument(
             f"this checkpoint's model takes its noise level '{noise}', a stream needs one for each frame: train one "
-            "with model.noise=frame and a share of training.levels.staircase; or, with one level, fuse context "
-            "windows (legato.generate.fusion.FusedWindows: no seams, but memory grows with the length) or make "
-            "overlapping batches (legato.generate.strategies: bounded, with seams)"
+            f"with model.noise=frame and a share of training.levels.staircase; or, with one level, {FUSED}"
         )
     if isinstance(generator.latents, DiffusersLatents) and generator.latents.video:
         PiecewiseDecoder.of(generator.latents.vae)
