@@ -171,9 +171,9 @@ def test_a_seed_may_be_any_number(drawings: list[Path], refiner: Path, tmp_path:
 
 def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(
-        "- {time: 1, image: b.png, text: book}\n"
         "- {time: 0, image: a.png, text: again}\n"
         "- {time: 0.25, image: d.png, confidence: 0.5}\n"
+        "- {time: 1, image: b.png, text: book}\n"
     )
     board = read_storyboard(tmp_path / "board.yaml")
     assert board.text == "again book"
@@ -181,6 +181,9 @@ def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tm
     call(tmp_path / "board.yaml", "--checkpoint", refiner, "--fps", 8, "--out", tmp_path / "b" / "%02d.png", "--quiet")
     assert torch.equal(read_picture(tmp_path / "b" / "00.png"), PICTURES[0])
     assert torch.equal(read_picture(tmp_path / "b" / "08.png"), PICTURES[1])
+    (tmp_path / "board.yaml").write_text("- {time: 1, image: b.png}\n- {time: 0, image: a.png}\n")
+    with pytest.raises(BadArgument, match=r"at 0 s comes after one at 1 s \(.*a.png and .*b.png\); times have to rise"):
+        read_storyboard(tmp_path / "board.yaml")
 
 
 def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
@@ -319,6 +322,7 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         (("--key", "0={a}", "--proposal", "1=:0.5", "--key", "2={b}"), "--proposal is '1=:0.5'; expected seconds and"),
         (("--key", "0={a}", "--key", "1={b}", "--interpolator", "flow", "--checkpoint", "{refiner}"), "leave one of"),
         (("--key", "-1={a}", "--key", "0={b}"), "0 or later"),
+        (("--key", "1={a}", "--key", "0={b}"), "--key has a picture at 0 s after one at 1 s; name them in the order"),
         (("--key", "{a}", "--key", "1={b}"), "seconds and a picture"),
         (("--key", "x={a}", "--key", "1={b}"), "seconds and a picture"),
         (("--key", "0={a}", "--proposal", "1={b}:0.5"), "have to be given"),
@@ -334,8 +338,8 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         (("--key", "0={a}", "--key", "1={big}"), "at 1 s is 30x20 and the first one 16x16"),
         (("--key", "0={big}", "--key", "1={big}", "--checkpoint", "{refiner}"), "refines 16x16"),
         (("--key", "0={a}", "--key", "1={b}", "--checkpoint", "puppet-flow"), "does not refine"),
-        (("--key", "0={a}", "--key", "1={b}", "--text", "hello"), "for refiners"),
-        (("--key", "0={a}", "--key", "1={b}", "--dtype", "bfloat16"), "for refiners"),
+        (("--key", "0={a}", "--key", "1={b}", "--text", "hello"), "for what --checkpoint names"),
+        (("--key", "0={a}", "--key", "1={b}", "--dtype", "bfloat16"), "for what --checkpoint names"),
         (("--key", "0={a}", "--key", "1={b}", "--out", "frames/%d.jpg"), "numbered pictures are PNG files"),
         (("board.yaml", "--key", "0={a}"), "use one of them"),
         (("none.yaml",), "cannot be read"),

@@ -1,5 +1,6 @@
 """`legato inbetween`: from pictures at their seconds to the video between them."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -201,9 +202,16 @@ def _board(path: Path | None, keys: list[str], proposals: list[str]) -> "Storybo
         return read_storyboard(path)
     if not keys and not proposals:
         raise BadArgument("there are no pictures; give --key SECONDS=PICTURE twice or more, or a storyboard file")
-    every = [_key("--key", written, given=True) for written in keys]
-    every += [_key("--proposal", written, given=False) for written in proposals]
-    return Storyboard(tuple(sorted(every, key=lambda one: one.time)))
+    given = [_key("--key", written, given=True) for written in keys]
+    proposed = [_key("--proposal", written, given=False) for written in proposals]
+    for option, named in (("--key", given), ("--proposal", proposed)):
+        for a, b in itertools.pairwise(named):
+            if b.time < a.time:
+                raise BadArgument(
+                    f"{option} has a picture at {float(b.time):g} s after one at {float(a.time):g} s; name them in the "
+                    "order of time"
+                )
+    return Storyboard(tuple(sorted(given + proposed, key=lambda one: one.time)))
 
 
 def _key(name: str, written: str, *, given: bool) -> "Key":

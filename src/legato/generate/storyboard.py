@@ -72,7 +72,8 @@ class Storyboard:
                 )
             if b.time < a.time:
                 raise BadArgument(
-                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s; times have to rise"
+                    f"a picture at {float(b.time):g} s comes after one at {float(a.time):g} s{_named(b, a)}; times "
+                    "have to rise"
                 )
         for key in self.keys[1:]:
             (height, width), (rows, columns) = self.keys[0].picture.shape[1:], key.picture.shape[1:]
@@ -149,7 +150,7 @@ def _nearest(fps: float) -> Fraction:
 def read_storyboard(path: Path) -> Storyboard:
     """Read a storyboard: YAML, a list of pictures with `time`, `image` and perhaps `confidence` and `text`.
 
-    They may be in any order. Images are looked for beside the file.
+    Their times rise. Images are looked for beside the file.
 
     Raises:
         BadArgument: the file or an entry is wrong; it is named.
@@ -158,8 +159,7 @@ def read_storyboard(path: Path) -> Storyboard:
     written = read_yaml(path, "storyboard")
     if not isinstance(written, list):
         raise BadArgument(f"the storyboard {path} is not a list of pictures, each with time and image")
-    keys = (_key(path, number, entry) for number, entry in enumerate(written))
-    return Storyboard(tuple(sorted(keys, key=lambda key: key.time)))
+    return Storyboard(tuple(_key(path, number, entry) for number, entry in enumerate(written)))
 
 
 def _key(path: Path, number: int, entry: Any) -> Key:
