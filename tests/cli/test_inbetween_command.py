@@ -186,6 +186,19 @@ def test_a_storyboard_file_says_the_same(drawings: list[Path], refiner: Path, tm
         read_storyboard(tmp_path / "board.yaml")
 
 
+def test_between_equal_pictures_nothing_moves_unless_something_is_said(refiner: Path) -> None:
+    generator = VideoGenerator.from_pretrained(refiner)
+    given = [Key(Fraction(n, 2), PICTURES[at]) for n, at in enumerate((0, 0, 1))]
+    board = Storyboard(tuple(given))
+    frames = [frame.pixels for frame in refined_between_keys(board, board.timeline(8), generator)]
+    assert all(torch.equal(frame, PICTURES[0]) for frame in frames[:5])
+    assert not torch.equal(frames[5], PICTURES[0])
+    proposed = Storyboard((given[0], Key(Fraction(1, 4), PICTURES[3], 0.5), *given[1:]))
+    for moving, text in ((board, "hello"), (proposed, "")):
+        frames = [frame.pixels for frame in refined_between_keys(moving, moving.timeline(8), generator, text=text)]
+        assert not torch.equal(frames[1], PICTURES[0])
+
+
 def test_a_proposal_is_refined_the_less_the_surer_it_is(refiner: Path) -> None:
     generator = VideoGenerator.from_pretrained(refiner)
     apart = []
@@ -217,7 +230,7 @@ def test_a_wrong_proposal_that_nobody_is_sure_of_does_no_harm_and_a_sure_one_sta
         keys = (Key(Fraction(0), true[0]), *proposals, Key(Fraction(1), true[8]))
         board = Storyboard(keys)
         return torch.stack(
-            [frame.pixels for frame in refined_between_keys(board, board.timeline(8), generator)]
+            [frame.pixels for frame in refined_between_keys(board, board.timeline(8), generator, text="hello")]
         ).float()
 
     card = torch.full_like(true[0], 128)

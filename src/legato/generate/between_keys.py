@@ -80,6 +80,8 @@ def refined_between_keys(
 ) -> Iterator[Frame]:
     """The video between the keys, filled in and refined by a model; given keys stay bit for bit.
 
+    Between two keys that are the same picture nothing moves, unless a text or a proposal says that something does.
+
     Long storyboards are refined in windows that begin and end with given keys, so nothing jumps where they meet; one
     window is held at a time. In a gap that is longer than a window frames spread over it are made first, which are kept
     as keys are while those between them are made.
@@ -164,6 +166,12 @@ def refined_clips(
             proposed=proposed,
         )
         made = signal_to_pixels(generator.sample(ask, MultiLevel(levels))).cpu()
+        for a, b in itertools.pairwise(at for at, place in enumerate(window) if place in kept):
+            if (
+                not text and not proposed[0, a:b].nan_to_num().any()
+            ):  # nothing says that anything moves between equal ones
+                held = (shown[:, a] == shown[:, b]).flatten(1).all(1)
+                made[held, a:b] = shown[held, a : a + 1]
         return torch.where(known[:, :, None, None, None], shown, made).transpose(0, 1)
 
     def stretch(ends: Sequence[int], kept: Mapping[int, Tensor]) -> Iterator[Tensor]:

@@ -180,9 +180,8 @@ class VideoGenerator:
                 encoded = self.latents.encode(pictures)
             assert encoded is not None
             again = self.latents.decode_where(encoded, evidence)
-            if pixels.proposed is not None:  # detail of proposals, as far as they count
-                pictures = torch.lerp(again, pictures, framewise(sure.nan_to_num()))
-            made = with_detail(made, pictures, again, seconds, evidence, ~kept)
+            counts = None if pixels.proposed is None else sure  # detail of proposals, as far as they count
+            made = with_detail(made, pictures, again, seconds, evidence, ~kept, counts)
         made[kept] = shown[kept]
         return made
 

@@ -207,6 +207,7 @@ def with_detail(
     seconds: Seconds,
     kept: Kept,
     wanted: Kept,
+    counts: Float[Tensor, "batch time"] | None = None,
     sure: float = 0.3,
     sharpness: float = 0.02,
 ) -> Video:
@@ -222,23 +223,26 @@ def with_detail(
         seconds: of each frame.
         kept: which frames are keyframes.
         wanted: which frames are to have detail; the others come back as they are.
+        counts: how far each keyframe counts beside the others, over 0 to 1; all alike by default.
         sure: mean difference over the channels from which nothing is added.
         sharpness: by how much less difference a keyframe counts e times as much as another.
     """
     out = made.clone()
     share = 1 / _sums_around(torch.ones_like(made[0, :1, 0]))  # of one place within 3 x 3, which the frame cuts off
-    for clip, pictures, decoded, times, keys, frames in zip(
-        out, shown, again, seconds.cpu(), kept.cpu(), wanted.cpu(), strict=True
+    weights = kept.to(made) if counts is None else counts.to(made)
+    for clip, pictures, decoded, times, keys, frames, weight in zip(
+        out, shown, again, seconds.cpu(), kept.cpu(), wanted.cpu(), weights.log()[..., None, None], strict=True
     ):
         decoded, key_times = decoded[keys], times[keys]
         lost, few = pictures[keys] - decoded, min(4, len(key_times))
+        weight = weight[keys]
         if not few:
             continue
         for at in frames.nonzero()[:, 0].tolist():  # picture by picture: all that is looked at stays in the caches
             first = int((key_times - times[at]).abs().topk(few, largest=False).indices.min())
             near = slice(first, first + few)  # keyframes nearest in time follow each other
             apart = _sums_around((decoded[near] - clip[at]).abs_().mean(1)).mul_(share)
-            shares = (apart / -sharpness).softmax(0).mul_((1 - apart / sure).clamp_(min=0))
+            shares = (weight[near] - apart / sharpness).softmax(0).mul_((1 - apart / sure).clamp_(min=0))
             clip[at] += (lost[near] * shares[:, None]).sum(0)
     return out
 
