@@ -263,8 +263,8 @@ def test_what_goes_on_takes_no_films_place_and_a_new_film_has_no_other_films_sta
     out.unlink()
     call(*common, "--resume", linked / "a.mp4.state", "--out", out)  # whose own state it is, by another name
     assert VideoStreamState.load(state).shown == 6
-    with pytest.raises(BadArgument, match="drive"):
-        call(*common, "--out", out, "--drive", tmp_path / "none.mp4")
+    with pytest.raises(BadArgument, match="--windows is 0"):
+        call(*common, "--out", out, "--windows", 0)
     assert state.exists()  # nothing was begun
     call(*common, "--out", out)
     assert not state.exists()

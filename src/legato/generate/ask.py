@@ -34,7 +34,7 @@ class Ask:
         rate_known: whether the model is told the rate; always by default.
         guidance: 1 takes the conditional sample as it is; more moves on from the unconditional one (Ho and Salimans
             2022). It counts for text and class.
-        drive_guidance: the same for the drive.
+        drive_guidance: the same for the drive, the less the clearer a frame is.
         given_guidance: the same for the given frames, where there are any (history guidance, Song et al. 2025): what
             they determine is followed more closely.
         seconds_guidance: the same for the seconds, against frames that are counted at an unknown rate: what moves

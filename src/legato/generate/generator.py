@@ -267,7 +267,7 @@ class VideoGenerator:
                 noise = torch.cat([levels for _, levels in seen])
                 told["noise"] = noise.amax(1) if by_sample else noise
             said = self.model(torch.cat([x for x, _ in seen]).to(dtype), **told, **conditions)
-            return guided(said.to(x.dtype), by)
+            return guided(said.to(x.dtype), by, levels)
 
         return denoise
 

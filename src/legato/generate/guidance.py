@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from legato.generate.ask import Ask
@@ -69,12 +70,18 @@ def told_rows(ask: Ask, without: Collection[str]) -> dict[str, Tensor]:
     return {name: versions(name, rows) for name, rows in told.items() if rows is not None}
 
 
-def guided(said: Tensor, by: dict[str, float]) -> Tensor:
-    """What the samples of a batch say together (Ho and Salimans 2022): x + (w - 1) (x - what was said without)."""
+def guided(said: Tensor, by: dict[str, float], levels: Float[Tensor, "batch time"]) -> Tensor:
+    """What the samples of a batch say together (Ho and Salimans 2022): x + (w - 1) (x - what was said without).
+
+    The drive counts so the less the clearer a frame is (after Kynkaanniemi et al. 2024, who leave guidance out of the
+    last steps): how a frame follows is decided amid noise, and what is moved when it is nearly clear no longer fits
+    those next to it that are.
+    """
     full, *others = said.chunk(1 + len(by))
     out = full
-    for other, more in zip(others, by.values(), strict=True):
-        out = out + more * (full - other)
+    for other, (name, more) in zip(others, by.items(), strict=True):
+        amount = more * levels[..., None, None, None] if name == "drive" else more
+        out = out + amount * (full - other)
     return out
 
 
