@@ -251,4 +251,5 @@ def test_where_every_frame_is_generated_nothing_is_filled_in(tmp_path: Path) -> 
         assert facts["frames"] == frames
         assert (words or "") in told
         assert ("work" in told) == (words is not None)
+        assert ("no frame between keyframes" in told) == (words is None)
         assert (facts["denoiser_tokens"] == 4 * 2 * frames) == (words is None)

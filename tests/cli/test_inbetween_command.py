@@ -354,6 +354,7 @@ def test_frames_are_made_as_they_are_asked_for(threads: int) -> None:
         (("--key", "0={a}", "--key", "1={b}", "--text", "hello"), "for what --checkpoint names"),
         (("--key", "0={a}", "--key", "1={b}", "--dtype", "bfloat16"), "for what --checkpoint names"),
         (("--key", "0={a}", "--key", "1={b}", "--out", "frames/%d.jpg"), "numbered pictures are PNG files"),
+        (("--key", "0={a}", "--key", "1={b}", "--out", "frames/0.png"), "numbered pictures are PNG files, as frames/%"),
         (("board.yaml", "--key", "0={a}"), "use one of them"),
         (("none.yaml",), "cannot be read"),
     ],

@@ -120,6 +120,11 @@ def generate(
     if keyframe_seconds is not None:
         sparse, second = keyframes_of(world, keyframe_seconds), load_generator(refiner, device, dtype)
         check_refines(refiner, second, generator)
+        if len(sparse) == len(world):
+            typer.echo(
+                f"note: --keyframe-seconds {keyframe_seconds:g} leaves no frame between keyframes; all are generated",
+                err=True,
+            )
     ask = Ask(
         sparse.seconds.repeat(count, 1),
         range(seed, seed + count),

@@ -79,7 +79,7 @@ def inbetween(
             "--text, --levels, --seed, --device and --dtype are for what --checkpoint names; name a refiner, or leave "
             "them out: an interpolator runs on the processor, in float32"
         )
-    if "%" in out.name and not is_pattern(out):
+    if ("%" in out.name or out.suffix.lower() == ".png") and not is_pattern(out):
         raise BadArgument(f"--out is {out}; numbered pictures are PNG files, as frames/%05d.png")
     if not is_pattern(out):
         check_ending(out)
