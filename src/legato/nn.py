@@ -146,7 +146,10 @@ class Attention(nn.Module):
         """
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, self.head_dim).unbind(2)  # each (b, n, heads, head_dim)
-        q, k = self.q_norm(q), self.k_norm(k)
+        q, k = (  # autocast gives projections another type than weights have
+            F.rms_norm(t, (self.head_dim,), norm.weight.to(t.dtype), norm.eps)
+            for t, norm in ((q, self.q_norm), (k, self.k_norm))
+        )
         if turning is not None:
             q, k = turning(q), turning(k)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # each (b, heads, n, head_dim)

@@ -20,7 +20,7 @@ from legato.data.synthetic import Physics, Puppets, random_timeline
 from legato.data.vocabulary import AGAIN
 from legato.errors import BadArgument, TrainingFailed
 from legato.generate import Ask, VideoGenerator, VideoUNet3D, read_recipe
-from legato.generate.checkpoints import last_checkpoint, save_checkpoint, start_from
+from legato.generate.checkpoints import STATE_NAME, last_checkpoint, save_checkpoint, start_from
 from legato.generate.latents import Pixels
 from legato.generate.loss import MOTIONS, dispersive_loss, frame_errors, frame_jitter, motion_weights
 from legato.generate.objectives import Diffusion, random_known
@@ -172,7 +172,7 @@ def test_a_loss_that_is_no_number_is_left_out_and_ten_stop_the_run(recipe: Path,
         ("training.levels={", r"'training\.levels=\{' is not YAML"),
         ("training.sample_every=-1", r"training\.sample_every is -1"),
         ("training.warmup_steps=-1", r"training\.warmup_steps is -1"),
-        ("training.precision=fp16", r"precision is 'fp16'.*use bf16"),
+        ("training.precision=float16", r"precision is 'float16'; expected float32 or bfloat16"),
         ("training.teacher=build/teacher", r"training\.teacher is build/teacher, and this objective asks none"),
         ("model.heads=0", r"model: heads is 0; expected 1 or more"),
         ("model.depth=-1", r"model: depth is -1; expected 1 or more"),
@@ -277,8 +277,23 @@ def test_timelines_are_even_at_the_rates_or_between_them() -> None:
 
 
 def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(BadArgument, match=r"training\.precision is 'fp8'"):
-        Training(precision="fp8")
+    with pytest.raises(BadArgument, match=r"training\.ema is 1\.0,"):
+        Training(ema=1.0)
+
+
+def test_trains_in_bfloat16_with_weights_of_float32(recipe: Path, tmp_path: Path) -> None:
+    fine, coarse = (
+        run(recipe, tmp_path / name, "training.steps=40", "training.warmup_steps=5", f"training.precision={name}")
+        for name in ("float32", "bfloat16")
+    )
+    assert [now.loss for now in coarse] != [now.loss for now in fine]
+    ends = [sum(now.loss for now in told[-10:]) for told in (fine, coarse)]
+    assert ends[1] == pytest.approx(ends[0], rel=0.05)
+    assert ends[1] < 0.9 * sum(now.loss for now in coarse[:10])
+    found = last_checkpoint(tmp_path / "bfloat16")
+    assert found is not None
+    weights = torch.load(found / STATE_NAME, weights_only=True)["model"]
+    assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("seed", [1_000_000, -3, 2**64 + 5])

@@ -26,6 +26,8 @@ from legato.generate.sharding import gathered, shard
 
 __all__ = ["Progress", "Training", "train"]
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class Training:
@@ -40,7 +42,8 @@ class Training:
         clip_norm: largest norm of a gradient.
         accumulate: batches to a step.
         ema: decay of the averaged weights, which are what a checkpoint gives.
-        precision: `no` for float32 throughout, or `bf16`; half precision would need its loss scaled.
+        precision: `float32`, or `bfloat16` for what is multiplied while weights stay float32; float16 would need its
+            loss scaled.
         seed: of all that is drawn.
         levels: how noise levels are drawn.
         drop: share of samples whose text, class or drive is hidden, each on its own, for guidance.
@@ -68,7 +71,7 @@ class Training:
     clip_norm: float = 1.0
     accumulate: int = 1
     ema: float = 0.999
-    precision: str = "no"
+    precision: str = "float32"
     seed: int = 0
     levels: NoiseLevels = field(default_factory=NoiseLevels)
     drop: float = 0.1
@@ -86,8 +89,8 @@ class Training:
     shard: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision == "fp16":
-            raise BadArgument("training.precision is 'fp16', whose loss would have to be scaled; use bf16, or no")
+        if self.precision not in PRECISIONS:
+            raise BadArgument(f"training.precision is {self.precision!r}; expected {' or '.join(PRECISIONS)}")
         wrong = [
             name
             for name, good in {
@@ -99,7 +102,6 @@ class Training:
                 "clip_norm": self.clip_norm > 0,
                 "accumulate": self.accumulate > 0,
                 "ema": 0 <= self.ema < 1,
-                "precision": self.precision in ("no", "bf16"),
                 "drop": 0 <= self.drop <= 1,
                 "known": 0 <= self.known <= 1,
                 "checkpoint_every": self.checkpoint_every > 0,
@@ -184,9 +186,9 @@ def train(
     # a batch without text or drive leaves their layers without gradients
     sparse = DistributedDataParallelKwargs(find_unused_parameters=True)
     # without cpu=True several processes on a machine without an accelerator would not find each other
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(), mixed_precision=settings.precision, kwargs_handlers=[sparse]
-    )
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no", kwargs_handlers=[sparse])
+    precision = PRECISIONS[settings.precision]
+    mixed = torch.autocast(accelerator.device.type, precision, enabled=precision != torch.float32)
     model = generator.model
     found = last_checkpoint(out)
     state: dict[str, Any] = {"step": 0}
@@ -241,7 +243,7 @@ def train(
             unreadable += drawn.failures
             clips += len(drawn) * accelerator.num_processes
             batch = encoded(drawn, generator)
-            with accelerator.autocast():
+            with mixed:
                 loss = step_loss(
                     wrapped, generator.objective, batch, numbers, takes=takes, levels=settings.levels,
                     known=settings.known, drop=settings.drop, motion_weight=settings.motion_weight,
