@@ -111,3 +111,24 @@ def test_the_guide_to_streaming_works_from_top_to_bottom(tmp_path: Path, monkeyp
     exec(compile(re.findall(r"```python\n(.*?)```", guide, re.S)[0], "stream.md", "exec"), {})
     made = {path.name for path in tmp_path.iterdir()}
     assert {"live.mp4", "driven.mp4", "first.mp4", "second.mp4", "first.state", "bench.json"} <= made
+
+
+def test_links_lead_somewhere() -> None:
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *root.glob("docs/**/*.md"), *root.glob("src/**/README.md")]
+    lost = []
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            place, _, anchor = link.partition("#")
+            target = page.parent / place if place else page
+            if "://" in link or (target.exists() and (not anchor or anchor in _anchors(target))):
+                continue
+            lost.append(f"{page.relative_to(root)}: {link}")
+    assert len(pages) > 30
+    assert not lost
+
+
+def _anchors(page: Path) -> set[str]:
+    """Of a page's headings, as hosts of repositories name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
