@@ -93,7 +93,9 @@ class PipeReader:
             above, below = told["F"].split(":")
             rate = Fraction(int(above), int(below))
         except (KeyError, ValueError, ZeroDivisionError) as error:
-            raise CorruptVideo(f"the pipe's header lacks its size or rate: {' '.join(words)}") from error
+            raise CorruptVideo(
+                f"the pipe's header is '{' '.join(words)}'; expected a size and a rate, as W64 H64 F30:1"
+            ) from error
         if not (0 < self.width <= 16384 and 0 < self.height <= 16384 and rate > 0):
             raise CorruptVideo(f"the pipe's header says {self.width}x{self.height} at {rate} frames a second")
         colour = told.get("C", "420jpeg")
