@@ -18,6 +18,8 @@ import argparse
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from legato.data.bank import write_bank
 from legato.data.synthetic import Physics, Puppets
@@ -37,7 +39,7 @@ SOURCES = {
     ),
     "signs": ("puppets", Puppets(64, 960, (24,), whole=True, most_signs=1, seed=5)),
 }
-BATCHES = {"physics": 3600, "puppets": 500, "stretches": 700, "sentences": 480, "signs": 150}
+BATCHES = {"physics": 3600, "puppets": 500, "stretches": 1400, "sentences": 480, "signs": 150}
 
 
 def main() -> None:
@@ -50,8 +52,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     world, source = SOURCES[args.name]
     latents = load_latents({"kind": "tiny", "folder": f"build/{world}-latents/final"}, Path())
-    out = args.out or Path(f"build/{args.name}-bank")
-    write_bank(source, latents.encode, out, args.batches or BATCHES[args.name])
+    out, batches = args.out or Path(f"build/{args.name}-bank"), args.batches or BATCHES[args.name]
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(str(out), total=batches)
+        write_bank(source, latents.encode, out, batches, told=lambda done: bar.update(task, completed=done))
     print(out)
 
 

@@ -153,7 +153,9 @@ def test_a_bank_leaves_what_lies_beside_it_alone(tmp_path: Path) -> None:
     mine = tmp_path / "bank.part"
     mine.mkdir()
     (mine / "a").write_text("mine")
-    write_bank(PHYSICS, Pixels().encode, tmp_path / "bank", 1)
+    told: list[int] = []
+    write_bank(PHYSICS, Pixels().encode, tmp_path / "bank", 2, told=told.append)
+    assert told == [1, 2]
     with pytest.raises(BadArgument, match="hides the rate"):
         write_bank(Physics(16, 32, (8,), unknown=1.0), Pixels().encode, tmp_path / "hidden", 1)
     assert (mine / "a").read_text() == "mine"

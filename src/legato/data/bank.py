@@ -172,7 +172,14 @@ class Bank(Source):
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in about["arrays"]}
 
 
-def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path, batches: int) -> None:
+def write_bank(
+    source: Source,
+    encode: Callable[[Tensor], Tensor],
+    folder: Path,
+    batches: int,
+    *,
+    told: Callable[[int], None] | None = None,
+) -> None:
     """Encode a source's first batches into a folder that appears whole or not at all.
 
     Args:
@@ -180,13 +187,14 @@ def write_bank(source: Source, encode: Callable[[Tensor], Tensor], folder: Path,
         encode: frames to latents of the same number of frames.
         folder: to make.
         batches: how many.
+        told: called after each batch with how many are done.
 
     Raises:
         BadArgument: the folder exists, batches differ in length, or a clip's rate is unknown.
     """
     _check_free(folder)
     with replacing_folder(folder) as part:
-        _fill(part, source, encode, batches)
+        _fill(part, source, encode, batches, told)
         _check_free(folder)  # another one may have been made in the meantime
 
 
@@ -195,7 +203,13 @@ def _check_free(folder: Path) -> None:
         raise BadArgument(f"{folder} exists; remove it first or choose another folder")
 
 
-def _fill(folder: Path, source: Source, encode: Callable[[Tensor], Tensor], batches: int) -> None:
+def _fill(
+    folder: Path,
+    source: Source,
+    encode: Callable[[Tensor], Tensor],
+    batches: int,
+    told: Callable[[int], None] | None,
+) -> None:
     """Write the files of a bank; see `write_bank`."""
     arrays: dict[str, np.ndarray] = {}
     text: list[str] = []
@@ -219,6 +233,8 @@ def _fill(folder: Path, source: Source, encode: Callable[[Tensor], Tensor], batc
                 raise BadArgument(f"{name} of batch {number} differ in shape from those before: {tuple(values.shape)}")
             kept[number * len(values) : (number + 1) * len(values)] = values.numpy()
         text.extend(batch.text)
+        if told:
+            told(number + 1)
     for kept in arrays.values():
         kept.flush()  # type: ignore[attr-defined]
     about = {
