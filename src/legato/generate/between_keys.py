@@ -167,9 +167,8 @@ def refined_clips(
         )
         made = signal_to_pixels(generator.sample(ask, MultiLevel(levels))).cpu()
         for a, b in itertools.pairwise(at for at, place in enumerate(window) if place in kept):
-            if (
-                not text and not proposed[0, a:b].nan_to_num().any()
-            ):  # nothing says that anything moves between equal ones
+            said = bool(text) or bool(proposed[0, a:b].nan_to_num().any())
+            if not said:  # nothing says that anything moves between equal ones
                 held = (shown[:, a] == shown[:, b]).flatten(1).all(1)
                 made[held, a:b] = shown[held, a : a + 1]
         return torch.where(known[:, :, None, None, None], shown, made).transpose(0, 1)
